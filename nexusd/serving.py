@@ -1,0 +1,89 @@
+"""Which daemon serves which session: one lock for each session id, and a pointer to its folder.
+
+    <client_dir>/nexusd.lock                    a record lock on one byte for each session being served
+    <client_dir>/sessions/<sessionId>/nexusd    the session's folder, for `nexus send`, `read`, `wait` and the like
+
+The kernel drops the locks with the process that holds them, so nothing here can go stale. One file serves thousands of
+sessions with one descriptor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+
+from nexusd.clientdir import ClientDir, is_session_id
+from nexusd.spool import atomic
+
+_POINTER = "nexusd"
+
+
+class Serving:
+    """The sessions that this process serves. One object a process and `client_dir`: closing the file drops all locks."""
+
+    def __init__(self, client_dir: ClientDir) -> None:
+        atomic.private_folder(client_dir.path)
+        self._client_dir = client_dir
+        self._fd = _open(client_dir)
+
+    def take(self, session: str, folder: str) -> bool:
+        """Claim a session for this process and point to its folder; False: another daemon serves it."""
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(session))
+        except (BlockingIOError, PermissionError):
+            return False
+        home = os.path.join(self._client_dir.path, "sessions", session)
+        atomic.private_folder(home)
+        pointer = os.path.join(home, _POINTER)
+        if atomic.read_small(pointer) != (line := os.fsencode(folder) + b"\n"):
+            atomic.replace(pointer, line)
+        return True
+
+    def release(self, session: str) -> None:
+        """Let go of a session; the pointer stays, for reading its inbox."""
+        fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(session))
+
+    def close(self) -> None:
+        """Let go of all."""
+        os.close(self._fd)
+
+
+def folder(client_dir: ClientDir, session: str) -> str | None:
+    """The folder that a daemon last served the session from, whether or not it runs."""
+    if not is_session_id(session):
+        return None
+    line = atomic.read_small(os.path.join(client_dir.path, "sessions", session, _POINTER), 8192)
+    return os.fsdecode(line.rstrip(b"\n")) if line else None
+
+
+def folders(client_dir: ClientDir) -> dict[str, str]:
+    """The folder of every session that a daemon has served, by the folder's name."""
+    found = (folder(client_dir, session) for session in client_dir.sessions())
+    return {os.path.basename(path): path for path in found if path}
+
+
+def is_served(client_dir: ClientDir, session: str) -> bool:
+    """Whether a daemon serves the session right now. Not for the daemon itself: this would drop its own locks."""
+    try:
+        fd = _open(client_dir)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _offset(session))
+    except (BlockingIOError, PermissionError):
+        return True
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    return False
+
+
+def _open(client_dir: ClientDir) -> int:
+    path = os.path.join(client_dir.path, "nexusd.lock")
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _offset(session: str) -> int:
+    return int.from_bytes(hashlib.sha256(session.encode()).digest()[:7])  # 2**56 places: no two sessions meet

@@ -1,0 +1,66 @@
+"""Files that are there whole or not at all.
+
+Source of the recipe: write aside, fsync, rename over, fsync the folder; leaving out the last step is how a rename gets
+lost to a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+
+
+def fsync_folder(path: str) -> None:
+    """Make the folder's entries durable: renames, new files, removals."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace(path: str, data: bytes, *, durable: bool = True) -> None:
+    """Put `data` in place of the file at `path` (mode 0600), whole or not at all.
+
+    `durable` False skips the fsyncs: for views of the state that are made anew anyway. A link at `path` is replaced,
+    not followed.
+    """
+    folder = os.path.dirname(path) or "."
+    fd, aside = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=folder)  # mkstemp: 0600
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(fd)
+        os.replace(aside, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside)
+        raise
+    if durable:
+        fsync_folder(folder)
+
+
+def private_folder(path: str) -> None:
+    """Make the folder and its parents, 0700 whatever the umask; one that exists is left as it is."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    if parent and parent != path:
+        private_folder(parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    if parent:
+        fsync_folder(parent)
+
+
+def read_small(path: str, limit: int = 1 << 20) -> bytes | None:
+    """A regular file's bytes (at most `limit`), or None where there is none; a link or FIFO is never followed."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with open(fd, "rb") as file:
+        return file.read(limit)

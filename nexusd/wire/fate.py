@@ -1,0 +1,139 @@
+"""What an answer, or the lack of one, means: the one place that decides it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from nexusd.errors import Fate, RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nexusd.wire.calls import Call
+
+LONGEST_WAIT = 300.0  # seconds; a Retry-After beyond it is cut, lest one bad header silence a server for good
+_WORDS = 500  # characters of the server's own words that are passed on
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole HTTP answer; header names in lower case. `cut`: the body was longer than we read."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    cut: bool = False
+
+    @property
+    def server_time(self) -> float | None:
+        """The server's clock (Unix seconds) by its Date header."""
+        try:
+            return parsedate_to_datetime(self.headers["date"]).timestamp()
+        except (KeyError, ValueError, TypeError, OverflowError):
+            return None
+
+
+def fate_of(status: int | None, code: str | None = None, *, written: bool = True) -> Fate:
+    """The fate of a request that did not succeed.
+
+    `status` None: no answer was read; `written`: whether a byte of the request may have reached the server.
+    `code` is the protocol's error code; without one a proxy may have spoken, and 401, 403, 404 and 409 then say nothing
+    about the session.
+
+    - nothing written                                         NOT_SENT
+    - no answer, 2xx that cannot be read, 408, 5xx            MAYBE_SENT
+    - 1xx, 3xx (never followed: the path is a secret)         NOT_SENT
+    - 429, 412 and `cooldown_active` (announced extensions)   WAIT
+    - 404 `session_not_found`                                 GONE
+    - 400, 413, 422; any other 4xx with a code                REFUSED
+    - any other 4xx without a code                            NOT_SENT
+    """
+    if not written:
+        return Fate.NOT_SENT
+    if status is None or 200 <= status < 300 or status == 408 or status >= 500:
+        return Fate.MAYBE_SENT
+    if status < 400:
+        return Fate.NOT_SENT
+    if status in (412, 429) or code == "cooldown_active":
+        return Fate.WAIT
+    if status == 404 and code == "session_not_found":
+        return Fate.GONE
+    if status in (400, 413, 422) or code is not None:
+        return Fate.REFUSED
+    return Fate.NOT_SENT
+
+
+def unanswered(call: Call, code: str, reason: str, *, written: bool) -> RequestError:
+    """The error for a call without an answer; `reason` in words."""
+    return RequestError(fate_of(None, written=written), code, conceal(call, reason))
+
+
+def unreadable(call: Call, answer: Answer, reason: str) -> RequestError:
+    """The error for a successful status whose body is not what the protocol says."""
+    return RequestError(
+        fate_of(answer.status),
+        "non_json_response",
+        conceal(call, f"the server's answer is {reason}"),
+        status=answer.status,
+    )
+
+
+def refused(call: Call, answer: Answer) -> RequestError:
+    """The error for an answer whose status is not a success."""
+    body = error_object(answer)
+    code = body["error"] if body else None
+    if body:
+        words = str(body.get("message") or code)
+    elif 300 <= answer.status < 400:
+        words = f"the server answered with a redirect ({answer.status}), which is never followed"
+    else:
+        words = f"status {answer.status} without the protocol's JSON error: a proxy may have answered"
+    return RequestError(
+        fate_of(answer.status, code),
+        code or ("rate_limit_exceeded" if answer.status == 429 else "non_json_response"),
+        conceal(call, words),
+        status=answer.status,
+        retry_after=_retry_after(answer),
+        body=_concealed(call, body) if body else None,
+    )
+
+
+def error_object(answer: Answer) -> dict[str, Any] | None:
+    """The protocol's error object, or None where something else answered."""
+    try:
+        body = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) and isinstance(body.get("error"), str) else None
+
+
+def conceal(call: Call, words: str) -> str:
+    """The words without the call's secrets, printable, cut to a sensible length."""
+    for secret in call.secrets:
+        words = words.replace(secret, "[secret]")
+    return "".join(c if c.isprintable() else "\ufffd" for c in words[:_WORDS])
+
+
+def _concealed(call: Call, value: Any) -> Any:
+    if isinstance(value, str):
+        return conceal(call, value)
+    if isinstance(value, list):
+        return [_concealed(call, v) for v in value]
+    if isinstance(value, dict):
+        return {conceal(call, str(k)): _concealed(call, v) for k, v in value.items()}
+    return value
+
+
+def _retry_after(answer: Answer) -> float | None:
+    value = answer.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), LONGEST_WAIT)
+    try:
+        when = parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    now = answer.server_time
+    return None if now is None else max(0.0, min(when - now, LONGEST_WAIT))

@@ -1,0 +1,185 @@
+"""What the server answers, as records. Each keeps the whole object in `raw`: servers may add fields."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from nexusd.wire.calls import CURSOR
+from nexusd.wire.fate import unreadable
+
+if TYPE_CHECKING:
+    from nexusd.wire.calls import Call
+    from nexusd.wire.fate import Answer
+
+Raw = dict[str, Any]
+
+
+def json_object(call: Call, answer: Answer) -> Raw:
+    """The answer's JSON object, or RequestError: a success that cannot be read may still have been acted on."""
+    if answer.cut:
+        raise unreadable(call, answer, "longer than any the protocol knows")
+    try:
+        body = json.loads(answer.body.decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise unreadable(call, answer, "not JSON") from None
+    if not isinstance(body, dict):
+        raise unreadable(call, answer, "not a JSON object")
+    return body
+
+
+def cursor_number(value: object) -> int | None:
+    """A cursor as a number: a string of ASCII digits or a whole number; anything else is None."""
+    if isinstance(value, str) and CURSOR.fullmatch(value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def timestamp(value: object) -> float | None:
+    """An ISO 8601 time as Unix seconds, or None."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return moment.timestamp() if moment is not None and moment.tzinfo is not None else None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """How long a session lives: `ttl` in seconds, `expires_at` in Unix seconds of the server's clock, or unknown."""
+
+    ttl: float | None
+    expires_at: float | None
+
+    @classmethod
+    def of(cls, raw: Raw) -> Self:
+        """From any reply that speaks of it."""
+        ttl = raw.get("ttl")
+        known = isinstance(ttl, int | float) and not isinstance(ttl, bool) and ttl > 0
+        return cls(float(ttl) if known and ttl is not None else None, timestamp(raw.get("expiresAt")))
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session, as created or as the server describes it. `agents` are ids: servers list them in two forms."""
+
+    session_id: str = field(repr=False)
+    lease: Lease
+    agents: tuple[str, ...]
+    creator: str | None
+    session_key: str | None = field(repr=False)
+    raw: Raw = field(repr=False)
+
+    @classmethod
+    def of(cls, raw: Raw) -> Self:
+        """From `PUT /v1/sessions`, `GET /v1/sessions/:id` or a renewal; KeyError without an id."""
+        listed = raw.get("agents")
+        agents = (
+            tuple(
+                name
+                for name in (a.get("agentId") if isinstance(a, dict) else a for a in listed or ())
+                if isinstance(name, str)
+            )
+            if isinstance(listed, list)
+            else ()
+        )
+        return cls(
+            _text(raw, "sessionId"),
+            Lease.of(raw),
+            agents,
+            _maybe(raw, "creatorAgentId"),
+            _maybe(raw, "sessionKey"),
+            raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """An entry by join or claim. `session_key` is this agent's credential, where the server gives one."""
+
+    session_id: str | None = field(repr=False)
+    session_key: str | None = field(repr=False)
+    lease: Lease
+    raw: Raw = field(repr=False)
+
+    @classmethod
+    def of(cls, raw: Raw) -> Self:
+        """From `POST …/join` or `POST /v1/pair/:code/claim`."""
+        return cls(_maybe(raw, "sessionId"), _maybe(raw, "sessionKey"), Lease.of(raw), raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An accepted message. `redacted`: the server says that it changed the text."""
+
+    id: str
+    cursor: int
+    lease: Lease
+    redacted: bool
+    raw: Raw = field(repr=False)
+
+    @classmethod
+    def of(cls, raw: Raw) -> Self:
+        """From `POST …/messages`; KeyError without a readable id and cursor."""
+        cursor = cursor_number(raw.get("cursor"))
+        if cursor is None:
+            raise KeyError("cursor")
+        warned = any(k in raw for k in ("warning", "warnings")) and "redact" in json.dumps(raw).lower()
+        return cls(_text(raw, "id"), cursor, Lease.of(raw), bool(raw.get("redacted")) or warned, raw)
+
+
+@dataclass(frozen=True, slots=True)
+class PairingCode:
+    """A pairing code and its link; single use, a secret until claimed."""
+
+    code: str = field(repr=False)
+    url: str | None = field(repr=False)
+    expires_at: float | None
+    raw: Raw = field(repr=False)
+
+    @classmethod
+    def of(cls, raw: Raw) -> Self:
+        """From `PUT /v1/pair`."""
+        return cls(_text(raw, "code"), _maybe(raw, "url"), timestamp(raw.get("expiresAt")), raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A server's health. Older servers name no capabilities: then text only."""
+
+    uptime: float | None
+    takes_json: bool
+    long_poll: bool
+    raw: Raw = field(repr=False)
+
+    @classmethod
+    def of(cls, raw: Raw) -> Self:
+        """From `GET /health`."""
+        able = raw.get("capabilities")
+        able = able if isinstance(able, dict) else {}
+        formats = able.get("messageFormat")
+        uptime = raw.get("uptime")
+        return cls(
+            float(uptime) if isinstance(uptime, int | float) else None,
+            isinstance(formats, list) and "json" in formats,
+            able.get("longPoll") is True,
+            raw,
+        )
+
+
+def _text(raw: Raw, name: str) -> str:
+    value = raw[name]
+    if isinstance(value, str) and value:
+        return value
+    raise KeyError(name)
+
+
+def _maybe(raw: Raw, name: str) -> str | None:
+    value = raw.get(name)
+    return value if isinstance(value, str) and value else None
