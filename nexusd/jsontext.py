@@ -54,18 +54,17 @@ def fields(data: bytes) -> Fields:
     return {name: value for name, value in split(data) if name is not None}
 
 
-def elements(data: bytes) -> list[bytes]:
-    """A JSON array's elements as JSON text; what is whole of it when it is cut or holds something undecodable."""
-    try:
-        return [bytes(value) for value in _LIST.decode(data)]
-    except (msgspec.DecodeError, RecursionError):
-        return [value for _, value in split(data)]
+def elements(data: bytes, *, cut: bool = False) -> list[bytes]:
+    """A JSON array's elements as JSON text, though one be undecodable; of a `cut` array those that are whole."""
+    if not data.startswith(b"["):
+        raise ValueError("not an array")
+    return [value for _, value in split(data, cut=cut)]
 
 
-def split(data: bytes) -> Iterator[tuple[str | None, bytes]]:
+def split(data: bytes, *, cut: bool = False) -> Iterator[tuple[str | None, bytes]]:
     """The outermost members of an object or an array, without validating what is in them: (name or None, JSON text).
 
-    What comes after a cut is not given, but for a last member without an end: see `remainder`.
+    ValueError at an end without a closing bracket, unless the text is known to be `cut`.
     """
     depth, begin, name, last = 0, 0, None, b""
     for token in _TOKEN.finditer(data):
@@ -85,6 +84,8 @@ def split(data: bytes) -> Iterator[tuple[str | None, bytes]]:
             if depth == 0:
                 return
         last = what
+    if not cut:
+        raise ValueError("it ends too early")
 
 
 def remainder(data: bytes, name: str) -> bytes:

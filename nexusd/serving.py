@@ -21,7 +21,7 @@ _POINTER = "nexusd"
 
 
 class Serving:
-    """The sessions that this process serves. One object a process and `client_dir`: closing the file drops all locks."""
+    """The sessions that this process serves. One object a process and folder: closing the file drops all its locks."""
 
     def __init__(self, client_dir: ClientDir) -> None:
         atomic.private_folder(client_dir.path)

@@ -1,0 +1,142 @@
+"""The server's request limit, kept before the server has to say so."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections import deque
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+BUCKET = 10.0  # requests that may go at once; small, so that a restart cannot spend a minute's worth again
+
+
+class Turn(enum.IntEnum):
+    """What a request is for, most urgent first."""
+
+    RENEW = 0
+    SEND = 1
+    POLL = 2
+
+
+class _Ticket:
+    """A turn's first request; unspent at its end it goes back into the bucket."""
+
+    __slots__ = ("spent",)
+
+    def __init__(self) -> None:
+        self.spent = False
+
+
+_ticket: ContextVar[_Ticket | None] = ContextVar("ticket", default=None)
+
+
+class Budget:
+    """One server's requests, shared by all its sessions: a bucket of 10 that fills at `per_minute` (0: no limit).
+
+    Renewals first; then sends, though at most two of three while a poll waits; then polls. Within each, first come
+    first served, and a session waits with one of a kind at a time: that is round robin by session.
+    """
+
+    def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = per_minute / 60.0
+        self._clock = clock
+        self._tokens = BUCKET
+        self._filled_at = clock()
+        self._paused_until = 0.0
+        self._waiting: tuple[deque[asyncio.Future[None]], ...] = (deque(), deque(), deque())
+        self._sends_in_a_row = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.used = 0
+
+    @asynccontextmanager
+    async def turn(self, kind: Turn) -> AsyncIterator[None]:
+        """Wait until a request of this kind may go; inside, the first one is paid for."""
+        if any(self._waiting) or self._delay() > 0:
+            mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting[kind].append(mine)
+            self._arm()
+            try:
+                await mine
+            except asyncio.CancelledError:
+                if mine.done() and not mine.cancelled():
+                    self._tokens += 1.0  # it was our turn: pass it on
+                    self._admit()
+                raise
+        else:
+            self._take()
+        ticket = _Ticket()
+        token = _ticket.set(ticket)
+        try:
+            yield
+        finally:
+            _ticket.reset(token)
+            if not ticket.spent:
+                self._tokens += 1.0
+
+    def debit(self) -> None:
+        """One request goes now. Those behind a turn's first (a second look, a rejoin) overdraw and delay later turns."""
+        self.used += 1
+        ticket = _ticket.get()
+        if ticket is not None and not ticket.spent:
+            ticket.spent = True
+        else:
+            self._take()
+
+    def pause(self, seconds: float) -> None:
+        """The server said 429: nothing goes before this time is over."""
+        self._paused_until = max(self._paused_until, self._clock() + seconds)
+        self._tokens = min(self._tokens, 1.0)
+
+    @property
+    def paused_for(self) -> float:
+        """Seconds until the server may be asked again."""
+        return max(0.0, self._paused_until - self._clock())
+
+    def _take(self) -> None:
+        self._fill()
+        if self._rate:
+            self._tokens -= 1.0
+
+    def _fill(self) -> None:
+        now = self._clock()
+        self._tokens = min(BUCKET, self._tokens + (now - self._filled_at) * self._rate)
+        self._filled_at = now
+
+    def _delay(self) -> float:
+        """Seconds until one more request may go."""
+        self._fill()
+        short = (1.0 - self._tokens) / self._rate if self._rate and self._tokens < 1.0 else 0.0
+        return max(short, self.paused_for)
+
+    def _arm(self) -> None:
+        if self._timer is None and any(self._waiting):
+            self._timer = asyncio.get_running_loop().call_later(self._delay(), self._admit)
+
+    def _admit(self) -> None:
+        """Give out the turns that are due."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._delay() <= 0 and (chosen := self._next()) is not None:
+            self._take()
+            chosen.set_result(None)
+        self._arm()
+
+    def _next(self) -> asyncio.Future[None] | None:
+        for queue in self._waiting:
+            while queue and queue[0].done():
+                queue.popleft()
+        renewals, sends, polls = self._waiting
+        if renewals:
+            return renewals.popleft()
+        if sends and not (polls and self._sends_in_a_row >= 2):
+            self._sends_in_a_row += 1
+            return sends.popleft()
+        self._sends_in_a_row = 0
+        return polls.popleft() if polls else None
