@@ -1,0 +1,1 @@
+"""What people write to configure nexusd, and what becomes of it."""
