@@ -80,7 +80,7 @@ class Budget:
                 self._tokens += 1.0
 
     def debit(self) -> None:
-        """One request goes now. Those behind a turn's first (a second look, a rejoin) overdraw and delay later turns."""
+        """One request goes now. Those behind a turn's first (a second look, a rejoin) overdraw the bucket."""
         self.used += 1
         ticket = _ticket.get()
         if ticket is not None and not ticket.spent:

@@ -1,0 +1,65 @@
+"""What the daemon remembers of a session between two lives: `.nexusd/state.json`."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nexusd.errors import UserError
+from nexusd.spool import atomic
+
+if TYPE_CHECKING:
+    from nexusd.spool.layout import SessionFolder
+
+VERSION = 1
+
+
+class State(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One session's memory. Times are Unix seconds; cursors are numbers."""
+
+    version: int = VERSION
+    digest: str = ""  # of server and session id: another session under an old name is noticed
+    joined: bool = False  # we were in; if the local record is gone now, a hand has left the session
+    ended: str = ""  # "expired", "left" or "stopped": no more requests
+    seq: int = 0  # lines written to the inbox
+    cursor: int | None = None  # everything up to here is in the inbox
+    last: str = ""  # identity of the message at `cursor`: another one there means that the server restarted
+    highest: int | None = None  # the highest cursor known from polls and answers
+    epoch: int = 0  # counts the server's restarts, as far as they were noticed
+    reread: bool = False  # a restart was noticed and what the server has now is not read yet
+    echo: bool | None = None  # whether polls show our own messages; None: not learned yet
+    ttl: float | None = None  # seconds
+    expires_at: float | None = None  # by the server's clock
+    last_poll_at: float | None = None
+    last_message_at: float | None = None  # either way: `renew_for` counts from it
+    rejoined_at: list[float] = []
+    noticed: list[str] = []  # ids of notices that hold until their cause is over
+
+
+def digest_of(server: str, session: str) -> str:
+    """The id's digest. Ids have 128 bits or more, so it gives nothing away."""
+    return hashlib.sha256(f"{server}\n{session}".encode()).hexdigest()
+
+
+def load(folder: SessionFolder) -> State | None:
+    """The state, or None where there is none or it cannot be read: the inbox then tells what matters most.
+
+    UserError where a newer nexusd wrote it: going on would overwrite what this one does not understand.
+    """
+    data = atomic.read_small(folder.state)
+    if not data:
+        return None
+    try:
+        state = msgspec.json.decode(data, type=State)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if state.version > VERSION:
+        raise UserError("newer_state", f"{folder.state} was written by a newer nexusd; run that one, or a later one")
+    return state
+
+
+def save(folder: SessionFolder, state: State) -> None:
+    """Replace the state, durably."""
+    atomic.replace(folder.state, msgspec.json.encode(state) + b"\n")

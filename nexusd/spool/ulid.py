@@ -1,0 +1,14 @@
+"""Names that sort by time and never meet (github.com/ulid/spec)."""
+
+from __future__ import annotations
+
+import os
+import time
+
+_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def ulid() -> str:
+    """26 characters: 48 bits of Unix milliseconds, 80 of chance."""
+    number = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10))
+    return "".join(_DIGITS[number >> shift & 31] for shift in range(125, -1, -5))
