@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 
 
 def fsync_folder(path: str) -> None:
@@ -27,7 +26,9 @@ def replace(path: str, data: bytes, *, durable: bool = True) -> None:
     not followed.
     """
     folder = os.path.dirname(path) or "."
-    fd, aside = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=folder)  # mkstemp: 0600
+    # As mkstemp does it, whose import would cost every hand command 8 ms.
+    aside = os.path.join(folder, f".{os.urandom(8).hex()}.tmp")
+    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb") as file:
             file.write(data)

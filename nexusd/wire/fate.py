@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nexusd.errors import Fate, RequestError
 
@@ -18,12 +18,11 @@ LONGEST_WAIT = 300.0  # seconds; a Retry-After beyond it is cut, lest one bad he
 _WORDS = 500  # characters of the server's own words that are passed on
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A whole HTTP answer; header names in lower case. `cut`: the body was longer than we read."""
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
     cut: bool = False
 

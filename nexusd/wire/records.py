@@ -1,11 +1,13 @@
-"""What the server answers, as records. Each keeps the whole object in `raw`: servers may add fields."""
+"""What the server answers, as records. Each keeps the whole object in `raw`: servers may add fields.
+
+Their reprs hold no secret.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from nexusd.wire.calls import CURSOR
 from nexusd.wire.fate import unreadable
@@ -50,8 +52,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """How long a session lives: `ttl` in seconds, `expires_at` in Unix seconds of the server's clock, or unknown."""
 
     ttl: float | None
@@ -65,16 +66,18 @@ class Lease:
         return cls(float(ttl) if known and ttl is not None else None, timestamp(raw.get("expiresAt")))
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(NamedTuple):
     """A session, as created or as the server describes it. `agents` are ids: servers list them in two forms."""
 
-    session_id: str = field(repr=False)
+    session_id: str
     lease: Lease
     agents: tuple[str, ...]
     creator: str | None
-    session_key: str | None = field(repr=False)
-    raw: Raw = field(repr=False)
+    session_key: str | None
+    raw: Raw
+
+    def __repr__(self) -> str:
+        return f"Session(lease={self.lease}, agents={self.agents}, creator={self.creator!r})"
 
     @classmethod
     def of(cls, raw: Raw) -> Self:
@@ -99,14 +102,16 @@ class Session:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(NamedTuple):
     """An entry by join or claim. `session_key` is this agent's credential, where the server gives one."""
 
-    session_id: str | None = field(repr=False)
-    session_key: str | None = field(repr=False)
+    session_id: str | None
+    session_key: str | None
     lease: Lease
-    raw: Raw = field(repr=False)
+    raw: Raw
+
+    def __repr__(self) -> str:
+        return f"Joined(lease={self.lease})"
 
     @classmethod
     def of(cls, raw: Raw) -> Self:
@@ -114,15 +119,17 @@ class Joined:
         return cls(_maybe(raw, "sessionId"), _maybe(raw, "sessionKey"), Lease.of(raw), raw)
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """An accepted message. `redacted`: the server says that it changed the text."""
 
     id: str
     cursor: int
     lease: Lease
     redacted: bool
-    raw: Raw = field(repr=False)
+    raw: Raw
+
+    def __repr__(self) -> str:
+        return f"Sent(id={self.id!r}, cursor={self.cursor}, lease={self.lease}, redacted={self.redacted})"
 
     @classmethod
     def of(cls, raw: Raw) -> Self:
@@ -134,14 +141,16 @@ class Sent:
         return cls(_text(raw, "id"), cursor, Lease.of(raw), bool(raw.get("redacted")) or warned, raw)
 
 
-@dataclass(frozen=True, slots=True)
-class PairingCode:
+class PairingCode(NamedTuple):
     """A pairing code and its link; single use, a secret until claimed."""
 
-    code: str = field(repr=False)
-    url: str | None = field(repr=False)
+    code: str
+    url: str | None
     expires_at: float | None
-    raw: Raw = field(repr=False)
+    raw: Raw
+
+    def __repr__(self) -> str:
+        return f"PairingCode(expires_at={self.expires_at})"
 
     @classmethod
     def of(cls, raw: Raw) -> Self:
@@ -149,14 +158,16 @@ class PairingCode:
         return cls(_text(raw, "code"), _maybe(raw, "url"), timestamp(raw.get("expiresAt")), raw)
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(NamedTuple):
     """A server's health. Older servers name no capabilities: then text only."""
 
     uptime: float | None
     takes_json: bool
     long_poll: bool
-    raw: Raw = field(repr=False)
+    raw: Raw
+
+    def __repr__(self) -> str:
+        return f"Health(uptime={self.uptime}, takes_json={self.takes_json}, long_poll={self.long_poll})"
 
     @classmethod
     def of(cls, raw: Raw) -> Self:
