@@ -1,0 +1,1 @@
+"""The two programs: nexusd for the daemon, nexus for the hand."""

@@ -1,0 +1,216 @@
+"""What every command needs to know: which session, who we are in it, which server, and how to ask it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nexusd.cli.output import say
+from nexusd.clientdir import DEFAULT, ClientDir, is_session_id
+from nexusd.errors import UserError
+from nexusd.wire.calls import AGENT_ID
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from nexusd.wire.calls import Call
+    from nexusd.wire.direct import Direct
+
+
+class Reply(NamedTuple):
+    """A successful answer: its JSON text, to be passed on as it is, and what is in it."""
+
+    text: str
+    raw: dict[str, Any]
+
+
+class Desk:
+    """Resolves names and servers; says on stderr which server is asked and why."""
+
+    def __init__(self, args: Namespace) -> None:
+        self.state = ClientDir(os.environ.get("NEXUS_CLIENT_DIR") or DEFAULT, warn=say)
+        self._url: str | None = args.url
+        self._agent: str | None = args.agent_id
+        self._direct: dict[str, Direct] = {}
+
+    # ---- who and where
+
+    def session(self, name: str) -> str:
+        """The session id behind an id, an alias or a daemon's folder name."""
+        aliased = self.state.aliases().get(name)
+        if aliased is not None and is_session_id(aliased):
+            return aliased
+        if is_session_id(name) and os.path.isdir(os.path.join(self.state.path, "sessions", name)):
+            return name
+        for session in self.state.sessions():
+            folder = self.folder(session)
+            if folder and os.path.basename(folder) == name:
+                return session
+        if is_session_id(name):
+            return name
+        raise UserError("session_not_found", f"no session is called {name[:80]!r} here{self._nearest(name)}")
+
+    def folder(self, session: str) -> str | None:
+        """The folder that a daemon serves or last served the session from."""
+        from nexusd.serving import folder  # noqa: PLC0415 - not every command asks
+
+        return folder(self.state, session)
+
+    def label(self, session: str) -> str | None:
+        """A name of ours for the session, that may be shown: its alias or its folder's name."""
+        alias = next((name for name, known in self.state.aliases().items() if known == session), None)
+        folder = self.folder(session)
+        return alias or (os.path.basename(folder) if folder else None)
+
+    def agent(self, session: str) -> str:
+        """Who we are in the session: `--agent-id`, or what was kept when we joined."""
+        agent = self._agent or self.state.agent(session)
+        if agent is None:
+            raise UserError(
+                "missing_agent_id",
+                "no agent id was given and none is kept for this session; add --agent-id ID, "
+                "or join first: nexus join SESSION --agent-id ID",
+            )
+        return checked_agent(agent)
+
+    def new_agent(self) -> str:
+        """The `--agent-id` of one who enters."""
+        if self._agent is None:
+            raise UserError("missing_agent_id", "say who you are: add --agent-id ID")
+        return checked_agent(self._agent)
+
+    def key(self, session: str, agent: str) -> str | None:
+        """The session key, if it is this agent's."""
+        return self.state.key(session) if agent == (self.state.agent(session) or agent) else None
+
+    # ---- which server
+
+    def ambient(self) -> tuple[str, str]:
+        """The server for what has none of its own, and where that comes from."""
+        for url, source in (
+            (self._url, "--url"),
+            (os.environ.get("NEXUS_URL"), "env NEXUS_URL"),
+            (self.state.server_url(), "config"),
+        ):
+            if url:
+                return checked_url(url), source
+        return "https://messaging.md", "default"
+
+    def bound(self, session: str) -> str | None:
+        """The server that the session was found on before."""
+        url = self.state.server(session)
+        return checked_url(url) if url else None
+
+    def server(self, session: str | None = None) -> str:
+        """The server to ask, after saying which and why; a session's own outranks all but `--url`."""
+        url, source = self.ambient()
+        own = self.bound(session) if session else None
+        if own and own != url:
+            if source == "--url":
+                say(f"warning: this session is bound to {own}; using {url} because of --url")
+            else:
+                word = "note" if source == "default" else "warning"
+                say(f"{word}: this session is bound to {own}; not using {url} ({source})")
+        if own and source != "--url":
+            url, source = own, "session binding"
+        configured = self.state.server_url()
+        if source in ("--url", "env NEXUS_URL") and configured and checked_url(configured) != url:
+            say(f"warning: using {url} ({source}); the configured server is {configured}")
+        say(f"-> server: {url.partition('://')[2].partition('/')[0]} ({source})")
+        return url
+
+    def adopt(self, session: str, server: str) -> None:
+        """Bind a session that we keep to the server on which it was found."""
+        if self.state.server(session) is None and session in self.state.sessions():
+            self.state.save(session, server=server)
+            say(f"note: this session is now bound to {server}, where it was found")
+
+    # ---- asking
+
+    def direct(self, server: str) -> Direct:
+        """The connection to a server."""
+        if server not in self._direct:
+            from nexusd.wire.direct import DEADLINE, Direct  # noqa: PLC0415 - a drop into an outbox needs no HTTP
+
+            self._direct[server] = Direct(server, deadline=seconds("NEXUS_HTTP_TIMEOUT", DEADLINE))
+        return self._direct[server]
+
+    def ask(self, server: str, call: Call, *, limit: int = 1 << 20) -> Reply:
+        """Carry a call to the server and read its JSON object; RequestError for anything else."""
+        from nexusd.wire.records import json_object  # noqa: PLC0415
+
+        answer = self.direct(server).ask(call, limit=limit)
+        return Reply(answer.body.decode(errors="replace"), json_object(call, answer))
+
+    def _nearest(self, name: str) -> str:
+        from difflib import get_close_matches  # noqa: PLC0415 - only for a typing error
+
+        known = {*self.state.aliases(), *(label for s in self.state.sessions() if (label := self.label(s)))}
+        near = get_close_matches(name, known, n=3, cutoff=0.5)
+        return f"; did you mean {' or '.join(near)}?" if near else "; what there is: nexus ls"
+
+
+def checked_agent(agent: str) -> str:
+    """An agent id that the protocol allows."""
+    if not AGENT_ID.fullmatch(agent):
+        raise UserError("bad_agent_id", "an agent id has 1 to 128 letters, digits, _ or -, and nothing else")
+    return agent
+
+
+def checked_url(url: str) -> str:
+    """A server's URL in the form we compare; without a scheme it is https, or http on this machine."""
+    from nexusd.wire.address import is_loopback, server_url  # noqa: PLC0415
+
+    if "://" not in url:
+        host = url.partition("/")[0].rpartition(":")[0] or url.partition("/")[0]
+        url = f"{'http' if is_loopback(host) else 'https'}://{url}"
+    try:
+        return server_url(url, allow_insecure=os.environ.get("NEXUS_ALLOW_INSECURE") == "1")
+    except UserError as fault:
+        if fault.code != "insecure_url":
+            raise
+        raise UserError(
+            fault.code,
+            "http:// would send session ids and keys unencrypted; use https://, or set NEXUS_ALLOW_INSECURE=1",
+        ) from None
+
+
+def seconds(variable: str, otherwise: float) -> float:
+    """A number of seconds from the environment."""
+    try:
+        value = float(os.environ.get(variable) or otherwise)
+    except ValueError:
+        return otherwise
+    return value if 0 < value < 86_400 else otherwise
+
+
+def whole_seconds(written: str, option: str, *, at_least: int = 1) -> int:
+    """Seconds from an option like `--ttl`: "3600" or "61m"; UserError for anything else."""
+    from nexusd.config.values import duration  # noqa: PLC0415
+
+    try:
+        value = duration(written)
+    except ValueError as fault:
+        raise UserError(f"bad_{option}", f"--{option} {written[:40]!r} cannot be used: it takes {fault}") from None
+    if value < at_least or value != int(value):
+        raise UserError(
+            f"bad_{option}", f"--{option} {written[:40]!r} cannot be used: it takes whole seconds, 1 or more"
+        )
+    return int(value)
+
+
+def payload(written: str) -> Any:
+    """The JSON payload of `--json`; UserError where it is none."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    try:
+        value = json.loads(written, parse_constant=refuse)
+        json.dumps(value, allow_nan=False)  # 1e999 is read as an infinity
+    except (ValueError, RecursionError):
+        raise UserError("bad_json", "the payload of --json is not JSON; put it in single quotes") from None
+    if value is None:
+        raise UserError("bad_json", "null is no payload for --json")
+    return value

@@ -1,0 +1,116 @@
+"""The one place that prints: JSON for programs on stdout, sentences for people on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from nexusd.errors import RequestError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Shown = dict[str, Any] | str | bytes
+"""A JSON object, JSON text, or bytes that are printed as they are (lines of an inbox, `--text`)."""
+
+Verb = Generator[Shown, None, int | None]
+"""A command at work: it yields what to print, goes on when that is flushed, and may return an exit status."""
+
+INTERRUPTED = 130
+CLOSED_PIPE = 141  # as a shell shows a death by SIGPIPE
+_SECRET_PATHS = re.compile(r"(sessions/)[^/'\"]+")
+
+
+def document(value: Shown) -> None:
+    """Print one JSON document on one line and flush it: a stream is a document each time."""
+    data = value if isinstance(value, bytes) else (safe(_text(value)) + "\n").encode()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def say(sentence: str) -> None:
+    """Tell a person something. Control characters in it come out as \ufffd."""
+    shown = "\n".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in sentence.split("\n"))
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.buffer.write((shown + "\n").encode(errors="replace"))
+        sys.stderr.buffer.flush()
+
+
+def show(verb: Verb) -> int:
+    """Print all that a command yields; its exit status."""
+    while True:
+        try:
+            document(next(verb))
+        except StopIteration as end:
+            return end.value or 0
+        except BrokenPipeError:
+            verb.close()  # in place: what stands behind its `yield` is not done
+            raise
+
+
+def run(main: Callable[[], int]) -> int:
+    """Run a program; every error that it can meet ends as a JSON document, a sentence and an exit status.
+
+    UserError: its own status. RequestError and OSError: 1. Ctrl-C: 130, a closed pipe: 141, both without a word.
+    """
+    try:
+        return main()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # What is still in the buffer must not be tried again at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return CLOSED_PIPE
+    except (UserError, RequestError, OSError) as fault:
+        return _failed(fault)
+
+
+def error(fault: UserError | RequestError | OSError) -> dict[str, Any]:
+    """What stdout says of an error: the server's own object where it sent one."""
+    if isinstance(fault, OSError):
+        return {"error": "local_files", "message": _words(fault)}
+    body = fault.body if isinstance(fault, RequestError) else None
+    return dict(body) if body else {"error": fault.code, "message": str(fault)}
+
+
+def safe(text: str) -> str:
+    """JSON text on one line, without anything that could move a cursor, hide text or fail to be encoded."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _failed(fault: UserError | RequestError | OSError) -> int:
+    said = error(fault)
+    with contextlib.suppress(OSError):
+        document(said)
+    message = said.get("message")
+    say(f"nexus: {message}" if isinstance(message, str) and message else f"nexus: {said['error']}")
+    return fault.exit_status if isinstance(fault, UserError) else 1
+
+
+def _text(value: dict[str, Any] | str) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _escaped(char: str) -> str:
+    if char in "\t\n\r":
+        return " "  # raw in JSON text they can only be white space between tokens
+    code = ord(char)
+    if code > 0xFFFF:
+        code -= 0x10000
+        return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+    return f"\\u{code:04x}"
+
+
+def _words(fault: OSError) -> str:
+    """An OSError in words; a path under `sessions/` holds a session id, which is a secret."""
+    path = _SECRET_PATHS.sub(r"\1...", os.fsdecode(fault.filename)) if isinstance(fault.filename, str | bytes) else ""
+    reason = fault.strerror or str(fault) or type(fault).__name__
+    return f"{path}: {reason}" if path else reason
