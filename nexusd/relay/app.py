@@ -184,7 +184,8 @@ class _Routes:
         return await read_body(request, self._body_limit)
 
     def _origin(self, request: Request) -> str:
-        return origin(request.url.scheme, request.headers.get("host"), self._bound)
+        # Not request.url: a Host header that is no host makes it raise.
+        return origin(request.scope["scheme"], request.headers.get("host"), self._bound)
 
     def _invitation(self, request: Request) -> tuple[int, str, str, str]:
         """Give the HTTP status, the code, its end and its state, for the pages of a pairing link."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open: longer than the usual 30 s between two polls."""
 
+MAX_PORT = 65535
+
 
 def serve(host: str, port: int, data_dir: str | None, rate_limit: int) -> int:
     """Run a relay until a signal ends it; gives the exit status.
@@ -59,6 +61,8 @@ def serve(host: str, port: int, data_dir: str | None, rate_limit: int) -> int:
             access_log=False,
             log_level="warning",
             server_header=False,
+            ws="none",
+            lifespan="on",
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=1,
         )
@@ -99,6 +103,9 @@ class _Server(uvicorn.Server):
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= MAX_PORT:
+        # The resolver would take the rest of a division and listen somewhere else.
+        raise OverflowError(f"a port is 0 to {MAX_PORT}")
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
