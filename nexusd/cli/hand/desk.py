@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nexusd.cli.hand import given
 from nexusd.cli.output import say
 from nexusd.clientdir import DEFAULT, ClientDir, is_session_id
 from nexusd.errors import UserError
-from nexusd.wire.calls import AGENT_ID
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -72,13 +71,13 @@ class Desk:
                 "no agent id was given and none is kept for this session; add --agent-id ID, "
                 "or join first: nexus join SESSION --agent-id ID",
             )
-        return checked_agent(agent)
+        return given.agent_id(agent)
 
     def new_agent(self) -> str:
         """The `--agent-id` of one who enters."""
         if self._agent is None:
             raise UserError("missing_agent_id", "say who you are: add --agent-id ID")
-        return checked_agent(self._agent)
+        return given.agent_id(self._agent)
 
     def key(self, session: str, agent: str) -> str | None:
         """The session key, if it is this agent's."""
@@ -94,13 +93,13 @@ class Desk:
             (self.state.server_url(), "config"),
         ):
             if url:
-                return checked_url(url), source
+                return given.server(url), source
         return "https://messaging.md", "default"
 
     def bound(self, session: str) -> str | None:
         """The server that the session was found on before."""
         url = self.state.server(session)
-        return checked_url(url) if url else None
+        return given.server(url) if url else None
 
     def server(self, session: str | None = None) -> str:
         """The server to ask, after saying which and why; a session's own outranks all but `--url`."""
@@ -115,7 +114,7 @@ class Desk:
         if own and source != "--url":
             url, source = own, "session binding"
         configured = self.state.server_url()
-        if source in ("--url", "env NEXUS_URL") and configured and checked_url(configured) != url:
+        if source in ("--url", "env NEXUS_URL") and configured and given.server(configured) != url:
             say(f"warning: using {url} ({source}); the configured server is {configured}")
         say(f"-> server: {url.partition('://')[2].partition('/')[0]} ({source})")
         return url
@@ -133,7 +132,7 @@ class Desk:
         if server not in self._direct:
             from nexusd.wire.direct import DEADLINE, Direct  # noqa: PLC0415 - a drop into an outbox needs no HTTP
 
-            self._direct[server] = Direct(server, deadline=seconds("NEXUS_HTTP_TIMEOUT", DEADLINE))
+            self._direct[server] = Direct(server, deadline=given.limit("NEXUS_HTTP_TIMEOUT", DEADLINE))
         return self._direct[server]
 
     def ask(self, server: str, call: Call, *, limit: int = 1 << 20) -> Reply:
@@ -149,68 +148,3 @@ class Desk:
         known = {*self.state.aliases(), *(label for s in self.state.sessions() if (label := self.label(s)))}
         near = get_close_matches(name, known, n=3, cutoff=0.5)
         return f"; did you mean {' or '.join(near)}?" if near else "; what there is: nexus ls"
-
-
-def checked_agent(agent: str) -> str:
-    """An agent id that the protocol allows."""
-    if not AGENT_ID.fullmatch(agent):
-        raise UserError("bad_agent_id", "an agent id has 1 to 128 letters, digits, _ or -, and nothing else")
-    return agent
-
-
-def checked_url(url: str) -> str:
-    """A server's URL in the form we compare; without a scheme it is https, or http on this machine."""
-    from nexusd.wire.address import is_loopback, server_url  # noqa: PLC0415
-
-    if "://" not in url:
-        host = url.partition("/")[0].rpartition(":")[0] or url.partition("/")[0]
-        url = f"{'http' if is_loopback(host) else 'https'}://{url}"
-    try:
-        return server_url(url, allow_insecure=os.environ.get("NEXUS_ALLOW_INSECURE") == "1")
-    except UserError as fault:
-        if fault.code != "insecure_url":
-            raise
-        raise UserError(
-            fault.code,
-            "http:// would send session ids and keys unencrypted; use https://, or set NEXUS_ALLOW_INSECURE=1",
-        ) from None
-
-
-def seconds(variable: str, otherwise: float) -> float:
-    """A number of seconds from the environment."""
-    try:
-        value = float(os.environ.get(variable) or otherwise)
-    except ValueError:
-        return otherwise
-    return value if 0 < value < 86_400 else otherwise
-
-
-def whole_seconds(written: str, option: str, *, at_least: int = 1) -> int:
-    """Seconds from an option like `--ttl`: "3600" or "61m"; UserError for anything else."""
-    from nexusd.config.values import duration  # noqa: PLC0415
-
-    try:
-        value = duration(written)
-    except ValueError as fault:
-        raise UserError(f"bad_{option}", f"--{option} {written[:40]!r} cannot be used: it takes {fault}") from None
-    if value < at_least or value != int(value):
-        raise UserError(
-            f"bad_{option}", f"--{option} {written[:40]!r} cannot be used: it takes whole seconds, 1 or more"
-        )
-    return int(value)
-
-
-def payload(written: str) -> Any:
-    """The JSON payload of `--json`; UserError where it is none."""
-
-    def refuse(name: str) -> None:
-        raise ValueError(name)
-
-    try:
-        value = json.loads(written, parse_constant=refuse)
-        json.dumps(value, allow_nan=False)  # 1e999 is read as an infinity
-    except (ValueError, RecursionError):
-        raise UserError("bad_json", "the payload of --json is not JSON; put it in single quotes") from None
-    if value is None:
-        raise UserError("bad_json", "null is no payload for --json")
-    return value

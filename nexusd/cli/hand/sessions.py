@@ -1,0 +1,136 @@
+"""Sessions as the server keeps them: create, status, join, renew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nexusd.cli.hand import given, keeping
+from nexusd.cli.hand.desk import Desk
+from nexusd.cli.output import error, say
+from nexusd.errors import RequestError
+from nexusd.wire import calls
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from nexusd.cli.output import Verb
+
+DEFAULT_TTL = 3660  # seconds; what the public client asks for
+
+
+def create_arguments(parser: ArgumentParser) -> None:
+    """Declare what `create` takes."""
+    parser.add_argument("--ttl", metavar="D", help='time to live: seconds, or "61m", "7d"')
+    parser.add_argument("--max-agents", metavar="N", help="how many agents may enter")
+    parser.add_argument("--greeting", metavar="TEXT", help="the first message that everyone sees")
+    parser.add_argument(
+        "--creator-agent-id", metavar="ID", help="enter as its creator, who cannot be removed nor leave"
+    )
+    parser.add_argument("--join-as", metavar="ID", help="enter at once as this agent")
+    parser.add_argument("--pair", action="store_true", help="make a pairing code as well")
+    parser.add_argument("--alias", metavar="NAME", help="call the session NAME here")
+
+
+def create(args: Namespace) -> Verb:
+    """Create a session; with `--join-as` and `--pair` also enter it and make a pairing code, in one document."""
+    desk = Desk(args)
+    ttl = DEFAULT_TTL if args.ttl is None else given.whole_seconds(args.ttl, "ttl")
+    creator, joining = (given.agent_id(a) if a else None for a in (args.creator_agent_id, args.join_as))
+    alias = keeping.checked_alias(args.alias)
+    most = given.number(args.max_agents, "max-agents")
+    keeping.ready(desk.state, wanted=bool(creator or joining or alias))
+    if args.ttl is None:
+        say(f"note: no --ttl was given; asking for {DEFAULT_TTL} s, about an hour")
+    server = desk.server()
+    reply = desk.ask(server, calls.create(ttl=ttl, max_agents=most, greeting=args.greeting, creator=creator))
+    session = reply.raw.get("sessionId")
+    if not isinstance(session, str):
+        yield reply.text
+        say("nexus: the server's answer names no session")
+        return 1
+    if creator:
+        keeping.entered(desk.state, session, server, creator, reply.raw)
+    elif alias:
+        desk.state.save(session, server=server)
+    if alias:
+        desk.state.set_alias(alias, session)
+    if not (args.pair or (joining and joining != creator)):
+        yield reply.text
+        return 0
+    whole, status = dict(reply.raw), 0
+    try:
+        if joining and joining != creator:
+            joined = desk.ask(server, calls.join(session, joining))
+            keeping.entered(desk.state, session, server, joining, joined.raw)
+            whole |= {"agentId": joining, "sessionKey": joined.raw.get("sessionKey")}
+        if args.pair:
+            whole["pair"] = desk.ask(server, calls.pair(session)).raw
+    except RequestError as fault:  # the session is there: what is known of it must not be lost
+        whole |= error(fault)
+        status = 1
+    yield whole
+    _opened(whole, alias)
+    return status
+
+
+def status_arguments(parser: ArgumentParser) -> None:
+    """Declare what `status` takes."""
+    parser.add_argument("session", metavar="SESSION")
+
+
+def status(args: Namespace) -> Verb:
+    """What the server says of a session."""
+    desk = Desk(args)
+    session = desk.session(args.session)
+    server = desk.server(session)
+    yield desk.ask(server, calls.session(session)).text
+    desk.adopt(session, server)
+    return 0
+
+
+def join_arguments(parser: ArgumentParser) -> None:
+    """Declare what `join` takes."""
+    parser.add_argument("session", metavar="SESSION")
+    parser.add_argument("--alias", metavar="NAME", help="call the session NAME here")
+
+
+def join(args: Namespace) -> Verb:
+    """Enter a session and keep who we are in it, and our key."""
+    desk = Desk(args)
+    session, agent, alias = desk.session(args.session), desk.new_agent(), keeping.checked_alias(args.alias)
+    keeping.ready(desk.state)
+    server = desk.server(session)
+    reply = desk.ask(server, calls.join(session, agent))
+    status = yield from keeping.kept(desk.state, reply, session=session, server=server, agent=agent, alias=alias)
+    say(f"joined as {agent}; see what is there with: nexus poll {alias or desk.label(session) or 'SESSION'}")
+    return status
+
+
+def renew_arguments(parser: ArgumentParser) -> None:
+    """Declare what `renew` takes."""
+    parser.add_argument("session", metavar="SESSION")
+    parser.add_argument("--ttl", metavar="D", help='time to live from now: seconds, or "61m", "7d"')
+
+
+def renew(args: Namespace) -> Verb:
+    """Reset a session's time to live."""
+    desk = Desk(args)
+    session = desk.session(args.session)
+    ttl = None if args.ttl is None else given.whole_seconds(args.ttl, "ttl")
+    agent, server = desk.agent(session), desk.server(session)
+    reply = desk.ask(server, calls.renew(session, agent, ttl=ttl))
+    yield reply.text
+    desk.adopt(session, server)
+    if isinstance(reply.raw.get("expiresAt"), str):
+        say(f"renewed; it expires at {reply.raw['expiresAt']}")
+    return 0
+
+
+def _opened(whole: dict[str, Any], alias: str | None) -> None:
+    pair = whole.get("pair")
+    if isinstance(pair, dict) and isinstance(pair.get("url"), str):
+        say(f"give this link to the other agent, once: {pair['url']}")
+    if "error" in whole:
+        say(f"nexus: the session was created, but: {whole.get('message') or whole['error']}")
+    elif alias:
+        say(f"send something with: nexus send {alias} TEXT")
