@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.requests import Request
-    from starlette.types import ASGIApp
 
     from nexusd.relay.exchange import Exchange
 
@@ -44,7 +43,7 @@ def build_app(
     waiting: Waiting | None = None,
     bound: str = "http://127.0.0.1:3000",
     body_limit: int = BODY_LIMIT,
-) -> ASGIApp:
+) -> Starlette:
     """Put a whole relay round `exchange`, as an ASGI app.
 
     `limit` counts requests (default: no limit); `waiting` is who to close when polls held open must end; `bound` is

@@ -7,11 +7,9 @@ a misbehaving one, on these decisions.
 
 from __future__ import annotations
 
-import hmac
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from nexusd.relay import fields
+from nexusd.relay import fields, keys
 from nexusd.relay.ledger import NoLedger
 from nexusd.relay.living import INACTIVE_AFTER, Living
 from nexusd.relay.pairing import PairingBook
@@ -64,7 +62,7 @@ class Exchange:
             max_agents=wanted.max_agents,
             created_at=now,
             expires_at=now + wanted.ttl,
-            greeting=wanted.greeting,
+            greeting=redact(wanted.greeting)[0] if wanted.greeting else None,
         )
         reply = {"sessionId": session.id, "ttl": session.ttl, "maxAgents": session.max_agents, "state": "active"}
         if wanted.creator is not None:
@@ -115,7 +113,7 @@ class Exchange:
         name = fields.agent_id(agent_id)
         session = self._living.find(session_id)
         member = _member(session, name, "forbidden")
-        if key and not _opens(member, key):
+        if key and not keys.opens(member.key_digest, key):
             raise Refusal(403, "invalid_session_key", "the session key is not this agent's")
         text, in_text = redact(text) if text is not None else (None, ())
         payload, in_payload = redact_json(payload) if payload is not None else (None, ())
@@ -194,7 +192,7 @@ class Exchange:
             raise Refusal(404, "agent_not_found", "no agent of this name is in the session")
         if leaver != name:
             raise Refusal(403, "forbidden", "an agent can only leave for itself")
-        if not _opens(session.members[leaver], key):
+        if not keys.opens(session.members[leaver].key_digest, key):
             raise Refusal(401, "invalid_session_key", "the session key is not this agent's")
         if leaver == session.creator:
             raise Refusal(403, "forbidden", "the creator cannot leave its session")
@@ -241,17 +239,8 @@ class Exchange:
         self.codes.sweep()
 
     def _admit(self, now: float) -> tuple[str, Member]:
-        key = self._entropy(32).hex()
-        return key, Member(key_digest=_digest(key), joined_at=now, last_seen=now)
-
-
-def _digest(key: str) -> bytes:
-    # The key has 256 random bits: one round of a plain hash is enough.
-    return sha256(key.encode()).digest()
-
-
-def _opens(member: Member, key: str) -> bool:
-    return hmac.compare_digest(member.key_digest, _digest(key))
+        key, digest = keys.issue(self._entropy)
+        return key, Member(key_digest=digest, joined_at=now, last_seen=now)
 
 
 def _member(session: Session, name: str, code: str) -> Member:

@@ -8,10 +8,13 @@ import pytest
 
 from nexusd import __version__
 from nexusd.relay.app import build_app
+from nexusd.relay.exchange import Exchange
+from nexusd.relay.fields import Creation
+from nexusd.relay.ledger import NoLedger
 from nexusd.relay.limit import RateLimit
 from nexusd.relay.waiting import Waiting
 
-from .conftest import Asker
+from .conftest import Asker, entropy
 from .test_waiting import until_waiting
 
 
@@ -290,3 +293,31 @@ def test_every_request_counts_also_one_for_health(exchange, runner, clock) -> No
     assert ask.at("192.0.2.2")("GET", "/health").status_code == 200
     clock.pass_by(60)
     assert ask("GET", "/health").status_code == 200
+
+
+def test_an_idle_relay_forgets_what_is_over_and_outlives_a_ledger_that_fails(clock, runner, monkeypatch) -> None:
+    class Failing(NoLedger):
+        calls = 0
+
+        def ended(self, session_ids) -> None:
+            self.calls += 1
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nexusd.relay.app.SWEEP_EVERY", 0)
+    ledger = Failing()
+    exchange = Exchange(clock, entropy(), ledger)
+    app = build_app(exchange)
+    exchange.create(Creation(ttl=60))
+    exchange.create(Creation(ttl=120))
+
+    async def story() -> None:
+        async with app.router.lifespan_context(app):
+            for _ in range(2):
+                done = ledger.calls
+                clock.pass_by(60)
+                while ledger.calls == done:  # noqa: ASYNC110 - only lets the sweep run
+                    await asyncio.sleep(0)
+
+    runner.run(story())
+    assert ledger.calls == 2
+    assert exchange.stats()["activeSessions"] == 0

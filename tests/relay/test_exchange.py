@@ -309,6 +309,11 @@ def test_a_secret_is_replaced_in_text_and_json_and_the_sender_is_told(exchange, 
     assert bytes(heard["json"]) == b'{"n":1.10,"k":"[REDACTED:slack_token]"}'
 
 
+def test_a_secret_in_a_greeting_is_replaced_too(exchange) -> None:
+    session_id = exchange.create(Creation(greeting="use AKIAABCDEFGHIJKLMNOP", creator="alice"))["sessionId"]
+    assert exchange.poll(session_id, "alice")["messages"][0]["text"] == "use [REDACTED:aws_access_key]"
+
+
 def test_a_harmless_message_brings_no_warning(exchange, session) -> None:
     assert set(exchange.send(session, "alice", None, "hello")) == {"id", "cursor", "expiresAt"}
 
