@@ -1,0 +1,82 @@
+"""ls: the sessions known here, and whether their servers know them."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nexusd.cli.hand import abreast, given
+from nexusd.cli.hand.desk import Desk
+from nexusd.cli.output import say
+from nexusd.errors import NexusError, RequestError
+from nexusd.wire import calls
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from nexusd.cli.output import Verb
+
+STATUS_DEADLINE = 3.0  # seconds for one look, as in the public client
+
+
+def ls_arguments(parser: ArgumentParser) -> None:
+    """Declare what `ls` takes."""
+    parser.add_argument("--active", action="store_true", help="only those that may be alive")
+    parser.add_argument("--json", action="store_true", help="no table on a terminal")
+
+
+def ls(args: Namespace) -> Verb:
+    """Every session, and whether its server knows it: active, not_found, unreachable or error."""
+    desk = Desk(args)
+    sessions = desk.state.sessions()
+    ambient = desk.server() if sessions else ""
+    deadline = given.limit("NEXUS_STATUS_TIMEOUT", STATUS_DEADLINE)
+    servers = {session: ambient if args.url else desk.bound(session) or ambient for session in sessions}
+    for server in servers.values():
+        desk.direct(server)
+
+    def look(session: str) -> str:
+        desk.direct(servers[session]).ask(calls.session(session), deadline=deadline)
+        return "active"
+
+    results = abreast.ask_all(sessions, lambda session: servers[session], look)
+    names = {session: name for name, session in reversed(desk.state.aliases().items())}
+    shown: list[dict[str, Any]] = [
+        {
+            "sessionId": session,
+            "alias": names.get(session),
+            "agentId": desk.state.agent(session),
+            "status": _status(result),
+            "server": servers[session],
+            "cursor": desk.state.cursor(session),
+        }
+        for session, result in zip(sessions, results, strict=True)
+    ]
+    if args.active:
+        shown = [entry for entry in shown if entry["status"] in ("active", "unreachable")]
+    if not args.json and sys.stdout.isatty():
+        _table(shown)
+    yield {"sessions": shown}
+    return 0
+
+
+def _status(result: str | NexusError) -> str:
+    if not isinstance(result, NexusError):
+        return result
+    if isinstance(result, RequestError):
+        if result.status is None:
+            return "unreachable"
+        if result.status == 404:
+            return "not_found"
+    return "error"
+
+
+def _table(shown: list[dict[str, Any]]) -> None:
+    if not shown:
+        say("no sessions; make one with: nexus create --join-as ID --pair")
+        return
+    rows = [("ALIAS", "AGENT", "STATUS", "SERVER")]
+    rows += [(e["alias"] or "-", e["agentId"] or "-", e["status"], e["server"].partition("://")[2]) for e in shown]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
