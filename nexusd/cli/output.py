@@ -53,7 +53,7 @@ def show(verb: Verb) -> int:
             raise
 
 
-def run(main: Callable[[], int]) -> int:
+def run(main: Callable[[], int], program: str = "nexus") -> int:
     """Run a program; every error that it can meet ends as a JSON document, a sentence and an exit status.
 
     UserError: its own status. RequestError and OSError: 1. Ctrl-C: 130, a closed pipe: 141, both without a word.
@@ -68,7 +68,7 @@ def run(main: Callable[[], int]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return CLOSED_PIPE
     except (UserError, RequestError, OSError) as fault:
-        return _failed(fault)
+        return _failed(fault, program)
 
 
 def error(fault: UserError | RequestError | OSError) -> dict[str, Any]:
@@ -86,12 +86,12 @@ def safe(text: str) -> str:
     return "".join(c if c.isprintable() else _escaped(c) for c in text)
 
 
-def _failed(fault: UserError | RequestError | OSError) -> int:
+def _failed(fault: UserError | RequestError | OSError, program: str) -> int:
     said = error(fault)
     with contextlib.suppress(OSError):
         document(said)
     message = said.get("message")
-    say(f"nexus: {message}" if isinstance(message, str) and message else f"nexus: {said['error']}")
+    say(f"{program}: {message}" if isinstance(message, str) and message else f"{program}: {said['error']}")
     return fault.exit_status if isinstance(fault, UserError) else 1
 
 

@@ -23,7 +23,7 @@ _AGENT = re.compile(r"[A-Za-z0-9_-]{1,128}")
 class Key:
     """One key. `parse` takes the TOML value and the folder that relative paths count from.
 
-    Its ValueError says what would be right, to stand behind "must be". `session` says whether a session may have its own.
+    Its ValueError says what would be right, to stand behind "must be". `session`: whether a session may have its own.
     """
 
     name: str

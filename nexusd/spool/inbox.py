@@ -27,10 +27,11 @@ _ROTATED = re.compile(r"inbox-([0-9]{1,18})\.jsonl")
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What the last whole lines say: the last `seq`, and the last cursor among those newer than was asked for."""
+    """What the last whole lines say: the last `seq`, and the last message among those newer than was asked for."""
 
     seq: int
     cursor: int | None = None
+    last: str = ""  # that message's identity
 
 
 class Inbox:
@@ -129,7 +130,7 @@ class Inbox:
             if found.seq <= seq:
                 break
             if found.cursor is not None:
-                return Tail(last, found.cursor)
+                return Tail(last, found.cursor, line.identity(found.fields))
         return Tail(max(last, seq))
 
     def _rotated_tail(self) -> Tail:

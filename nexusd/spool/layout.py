@@ -96,3 +96,8 @@ class SessionFolder:
 def lock_file(root: str) -> str:
     """The lock that keeps one daemon to a root."""
     return os.path.join(root, ".nexusd", "lock")
+
+
+def report_file(root: str) -> str:
+    """What the daemon says of itself, for `nexusd status`."""
+    return os.path.join(root, ".nexusd", "daemon.json")

@@ -41,7 +41,7 @@ class Look:
 
     ready: deque[Drop] = field(default_factory=deque)
     refused: list[tuple[str, Refusal]] = field(default_factory=list)
-    unsent: int = 0
+    waiting: int = 0  # files that are not ready yet
     again_in: float | None = None  # seconds until something that was not ready may be
 
     def later(self, seconds: float) -> None:
@@ -84,7 +84,7 @@ class Outbox:
         self._seen = seen
         order.sort(key=lambda item: item[:2])
         found.ready.extend(drop for _, _, drop in order)
-        found.unsent = len(seen)
+        found.waiting = len(seen) - len(order)
         return found
 
     def is_done(self, drop: Drop) -> bool | None:

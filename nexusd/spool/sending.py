@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nexusd.spool import atomic, layout, outbox
-from nexusd.spool.ulid import ulid
+from nexusd.spool.ulid import born, ulid
 
 if TYPE_CHECKING:
     from nexusd.spool.layout import SessionFolder
@@ -36,13 +36,13 @@ class Intent(msgspec.Struct, kw_only=True, omit_defaults=True):
     """On the disk before the first byte goes out. Times are Unix seconds."""
 
     version: int = 1
-    digest: str = ""  # of the session: another one under this name never gets the file
     sha256: str = ""
     cursor: int | None = None  # the highest known before the first POST: a witness is above it
     epoch: int = 0
     attempts: int = 0  # POSTs begun
     posted_at: float | None = None  # the last of them
     doubtful: bool = False  # at least one of them may have landed
+    doubts: int = 0  # how many of them may
     duplicate: bool = False  # posted again although nothing proved that the first had not landed
     outcome: Outcome | None = None
 
@@ -55,6 +55,11 @@ class Claimed:
     name: str
     intent: Intent
     dropped_at: float  # the file's modification time
+
+    @property
+    def claimed_at(self) -> float:
+        """When it was claimed, in whichever life."""
+        return born(self.ulid)
 
 
 class Sending:

@@ -1,0 +1,131 @@
+"""In: server -> poll -> inbox -> cursor."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from nexusd.bridge import membership, sift
+from nexusd.bridge.link import now
+from nexusd.bridge.states import Event
+from nexusd.errors import RequestError
+from nexusd.spool import line
+from nexusd.wire.budget import Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from nexusd.bridge.session import Session
+    from nexusd.spool.state import State
+    from nexusd.wire.batch import Batch
+
+LOOK_BACK = 300.0  # seconds between polls that ask from the very first: a restarted server is noticed within them
+EASING = 1.5  # each quiet poll waits this much longer, from active_poll_interval to poll_interval
+SPREAD = 0.1  # intervals vary by this part, so that sessions do not march in step
+
+
+class Poller:
+    """One session's polls. `on_ready` is called when a first POST may follow."""
+
+    def __init__(self, session: Session, rng: Random, on_ready: Callable[[], None]) -> None:
+        self._session = session
+        self._rng = rng
+        self._on_ready = on_ready
+        self._interval = 0.0
+        self._looked_back_at: float | None = None
+
+    def stir(self) -> None:
+        """A message went out: an answer may follow soon."""
+        self._interval = 0.0
+
+    async def step(self) -> float | None:
+        """One poll; the seconds until the next."""
+        session = self._session
+        if session.ended:
+            return None
+        try:
+            async with session.link.budget.turn(Turn.POLL):
+                if not session.joined:
+                    await membership.enter(session)
+                    if session.ended:
+                        return None
+                batch, whole = await self._ask()
+        except RequestError as fault:
+            return await membership.failed(session, fault)
+        rereading = session.state.reread
+        heard = await self._receive(batch, whole=whole)
+        session.happened(Event.ANSWERED)
+        if not session.polled or rereading != session.state.reread:
+            session.polled = True
+            self._on_ready()
+        return 0.0 if batch.cut or session.state.reread else self._next(heard)
+
+    async def _ask(self) -> tuple[Batch, bool]:
+        """Poll; from the very first now and then, and whenever the cursor may belong to another life of the server."""
+        session, state = self._session, self._session.state
+        due = self._looked_back_at is None or now() - self._looked_back_at >= LOOK_BACK
+        whole = state.cursor is None or state.reread or due
+        batch = await session.link.client.poll(
+            session.id, session.agent, after=None if whole else state.cursor, members=due or session.members is None
+        )
+        if whole:
+            self._looked_back_at = now()
+        if batch.members is not None:
+            session.members = [{k: m.get(k) for k in ("agentId", "lastSeenAt")} for m in batch.members]
+        return batch, whole
+
+    async def _receive(self, batch: Batch, *, whole: bool) -> bool:
+        """Take in what is new; whether somebody else spoke."""
+        session, state = self._session, self._session.state
+        known = session.known()
+        if state.reread and not whole:
+            return False  # a restart was noticed while this poll was under way: what it asked for means nothing now
+        again = whole and (state.reread or sift.restarted(batch, known))
+        news = sift.sift(batch, known, reread=again)
+        entries = self._gap(news) + news.entries
+        at = time.time()
+
+        def change(after: State) -> None:
+            after.cursor, after.last, after.joined = news.cursor, news.last, True
+            after.echo = after.echo or bool(news.own) or None
+            if news.restarted:
+                after.epoch, after.reread, after.highest = after.epoch + 1, False, news.cursor
+            elif news.cursor is not None:
+                after.highest = max(news.cursor, after.highest or 0)
+            after.last_poll_at = at
+
+        if entries or news.restarted or news.cursor != state.cursor:
+            await session.commit(entries, change)
+        else:
+            state.last_poll_at, state.joined = at, True
+        for own in news.own:
+            session.log.debug("own.seen", cursor=own.cursor)
+        if news.heard:
+            session.log.debug("inbox.received", messages=news.heard, seq=state.seq)
+            session.stirred()
+        return bool(news.heard)
+
+    def _gap(self, news: sift.News) -> list[line.Entry]:
+        """What the agent must know of messages that may have been lost."""
+        state = self._session.state
+        if news.restarted:
+            text = "the server restarted and its messages are gone: what was sent since the last poll may be lost"
+            return [line.notice("gap", f"gap-restart-{state.epoch + 1}", text)]
+        away = time.time() - (state.last_poll_at or time.time())
+        if news.jumped and state.ttl is not None and away > state.ttl:
+            text = (
+                f"nexusd did not poll for {away:.0f} s, longer than messages live ({state.ttl:.0f} s), and the next "
+                f"one is not the one after cursor {state.cursor}: some may have expired unseen"
+            )
+            return [line.notice("gap", f"gap-absence-{state.epoch}-{state.cursor}", text)]
+        return []
+
+    def _next(self, heard: bool) -> float:
+        settings = self._session.settings
+        quick = settings.active_poll_interval
+        if heard:
+            self._interval = quick
+        else:
+            self._interval = min(settings.poll_interval, max(quick, self._interval * EASING))
+        return self._interval * self._rng.uniform(1 - SPREAD, 1 + SPREAD)

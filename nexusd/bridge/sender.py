@@ -1,0 +1,164 @@
+"""Out: outbox -> claim -> intent -> POST -> sent/ or failed/."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from typing import TYPE_CHECKING
+
+from nexusd.bridge import membership
+from nexusd.bridge.delivery import Delivery, error_note
+from nexusd.bridge.states import Event, Status
+from nexusd.errors import Refusal, RequestError
+from nexusd.spool import sending
+from nexusd.spool.outbox import LOOK_AGAIN, Look
+from nexusd.wire.budget import Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nexusd.bridge.session import Session
+    from nexusd.spool.sending import Claimed
+
+ENDINGS = {
+    Status.EXPIRED: "the session does not exist any more",
+    Status.LEFT: "the session was left",
+}
+
+
+class Sender:
+    """One session's sends: one file at a time, so that order is kept and a witness can belong to one file only.
+
+    `on_sent` is called after each message: an answer may follow.
+    """
+
+    def __init__(self, session: Session, on_sent: Callable[[], None]) -> None:
+        self._session = session
+        self._on_sent = on_sent
+        self._pending: list[Claimed] | None = None  # what an earlier life claimed; None: not looked yet
+        self._delivery: Delivery | None = None
+        self._look = Look()
+        self._failing_since: float | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is known to be waiting."""
+        return self._delivery is None and not self._pending and not self._look.ready
+
+    async def step(self) -> float | None:
+        """Send one file; the seconds until the next step, or None until something is dropped."""
+        session = self._session
+        if self._pending is None:
+            self._pending = await asyncio.to_thread(session.sending.pending)
+        if self._delivery is None and self._pending:
+            self._delivery = Delivery(session, self._pending.pop(0))
+        if self.idle:
+            await self._look_again()
+        self._count()
+        if self.idle:
+            return self._look.again_in
+        if session.status in ENDINGS:
+            return await self._bounce()
+        if session.ended or not (session.joined and session.polled) or session.state.reread:
+            return None  # a witness needs a cursor of this life; the poll that brings one wakes us
+        return await self._send()
+
+    async def _send(self) -> float | None:
+        session = self._session
+        try:
+            async with session.link.budget.turn(Turn.SEND):
+                if self._delivery is None:
+                    self._delivery = await self._claim()
+                if self._delivery is None:
+                    return self._look.again_in or 0.0
+                delay = await self._delivery.proceed()
+        except RequestError as fault:
+            return await self._temporary(fault)
+        except FileNotFoundError:
+            session.log.warning("outbox.vanished", file=self._delivery.claimed.name if self._delivery else None)
+            self._delivery = None
+            return 0.0
+        if delay is None:
+            self._done(self._delivery)
+            return 0.0
+        return delay
+
+    async def _look_again(self) -> None:
+        """Scan the outbox; what can never be sent goes to failed/ at once."""
+        session = self._session
+        await asyncio.to_thread(session.folder.make)  # somebody may have removed it
+        self._look = await asyncio.to_thread(session.outbox.look)
+        for name, refusal in self._look.refused:
+            path = os.path.join(session.folder.outbox, name)
+            try:
+                born = os.lstat(path).st_ctime_ns
+                identity = f"bounced-{hashlib.sha256(f'{name!r} {born}'.encode()).hexdigest()[:16]}"
+                text = f"{refusal}; {refusal.remedy}"
+                await session.notice("bounced", identity, text, file=name, error=refusal.code)
+                note = error_note(refusal, attempts=0)
+                await asyncio.to_thread(sending.settle, path, session.folder.failed, name, note, sent=False)
+            except FileNotFoundError:
+                continue  # taken back in this moment
+            session.failed += 1
+            session.log.warning("outbox.refused", file=name, error=refusal.code)
+
+    async def _claim(self) -> Delivery | None:
+        """The next file whose writer is done, claimed."""
+        session = self._session
+        while self._look.ready:
+            drop = self._look.ready.popleft()
+            done = await asyncio.to_thread(session.outbox.is_done, drop)
+            if done:
+                claimed = await asyncio.to_thread(session.sending.claim, drop.name)
+                if claimed is not None:
+                    return Delivery(session, claimed)
+            elif done is False:
+                self._look.later(LOOK_AGAIN)
+        return None
+
+    def _done(self, delivery: Delivery | None) -> None:
+        """A file has come to its end."""
+        session = self._session
+        self._delivery = None
+        if delivery is not None and delivery.refusal is not None:
+            session.failed += 1
+        else:
+            self._failing_since = None
+            session.happened(Event.ANSWERED)
+            session.stirred()
+            self._on_sent()
+        self._count()
+
+    async def _temporary(self, fault: RequestError) -> float:
+        """It may go later: hold this file and those behind it back, for at most `give_up_after`."""
+        session, delivery = self._session, self._delivery
+        delay = await membership.failed(session, fault)
+        self._failing_since = self._failing_since or time.time()
+        if delivery is None or session.ended:
+            return delay
+        waited = time.time() - min(self._failing_since, delivery.claimed.claimed_at)
+        if waited > session.settings.give_up_after:
+            why = f"it could not be sent for {waited:.0f} s; last: {fault}"
+            await delivery.fail(Refusal("gave_up", why, "when the server is back: nexusd release NAME FILE"))
+            self._done(delivery)
+        return delay
+
+    async def _bounce(self) -> float | None:
+        """The session is over: what is claimed or dropped goes to failed/."""
+        session = self._session
+        if self._delivery is None:
+            self._delivery = await self._claim()
+        if self._delivery is None:
+            return self._look.again_in or 0.0
+        await self._delivery.fail(Refusal(session.status.value, ENDINGS[session.status], "send it in another session"))
+        self._done(self._delivery)
+        return 0.0
+
+    def _count(self) -> None:
+        session = self._session
+        unsent = len(self._pending or ()) + (self._delivery is not None) + self._look.waiting + len(self._look.ready)
+        if session.unsent != unsent:
+            session.unsent = unsent
+            session.touch()

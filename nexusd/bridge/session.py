@@ -1,0 +1,284 @@
+"""One session while the daemon runs: what its loops share, and the one way in which anything becomes received."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nexusd.bridge.link import now
+from nexusd.bridge.sift import Known
+from nexusd.bridge.states import ENDED, Event, Status, after
+from nexusd.spool import atomic, line
+from nexusd.spool import state as states
+from nexusd.spool.inbox import Inbox
+from nexusd.spool.layout import ERROR, SessionFolder
+from nexusd.spool.outbox import Outbox
+from nexusd.spool.sending import Outcome, Sending
+from nexusd.wire.backoff import Backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import structlog
+
+    from nexusd.bridge.link import Link
+    from nexusd.clientdir import ClientDir
+    from nexusd.config.records import SessionConfig, Settings
+    from nexusd.secrets import Secrets
+    from nexusd.wire.records import Lease
+
+VIEW_AGE = 50.0  # seconds; session.json is at most 60 s old
+VIEW_DELAY = 0.2  # seconds in which changes are gathered into one session.json
+
+
+class Session:
+    """One session. `agent` and `key` are what the local record says; `link` is its server."""
+
+    def __init__(
+        self,
+        config: SessionConfig,
+        root: str,
+        link: Link,
+        client_dir: ClientDir,
+        secrets: Secrets,
+        log: structlog.typing.FilteringBoundLogger,
+    ) -> None:
+        self.id = config.id
+        self.name = config.name
+        self.settings: Settings = config.settings
+        self.link = link
+        self.client_dir = client_dir
+        self.secrets = secrets
+        self.log = log.bind(session=config.name)
+        self.folder = SessionFolder(root, config.name)
+        self.inbox = Inbox(self.folder, rotate_at=config.settings.inbox_max_bytes)
+        self.outbox = Outbox(self.folder.outbox)
+        self.sending = Sending(self.folder)
+        self.backoff = Backoff()
+        self.digest = states.digest_of(link.server, config.id)
+        self.state = states.State(digest=self.digest)
+        self.status = Status.JOINING
+        self.agent = ""
+        self.key: str | None = None
+        self.joined = False
+        self.polled = False  # in this life: a first POST waits for a fresh cursor
+        self.gone_since: float | None = None
+        self.lease_until: float | None = None  # by link.now()
+        self.last_error: str | None = None
+        self.members: list[dict[str, Any]] | None = None
+        self.unsent = 0
+        self.failed = 0
+        self.on_commit: Callable[[], None] = lambda: None
+        self.on_restart: Callable[[], None] = lambda: None  # the poller has to read anew
+        self.on_active: Callable[[], None] = lambda: None  # a message either way: poll sooner, renew again
+        self._lock = asyncio.Lock()
+        self._faulty = False
+        self._view: asyncio.TimerHandle | None = None
+
+    # ---- life
+
+    def open(self) -> None:
+        """Make the folders, read the state, mend the inbox, read the local record. OSError, UserError."""
+        self.folder.make()
+        loaded = states.load(self.folder)
+        changed = loaded is not None and loaded.digest not in ("", self.digest)
+        self.state = states.State(seq=loaded.seq) if loaded and changed else loaded or states.State()
+        self._recover()
+        if changed:
+            self.state.cursor = None
+            self._give_back()
+        self.state.digest = self.digest
+        self.agent = self.client_dir.agent(self.id) or ""
+        self.key = self.client_dir.key(self.id)
+        self.joined = bool(self.agent)
+        self.secrets.add(self.id, self.key)
+        if self.state.ended == Status.LEFT and self.joined:
+            self.state.ended = ""  # a hand has entered it again
+        if self.state.ended:
+            self.status = Status(self.state.ended)
+        if self.state.expires_at is not None:
+            self.lease_until = now() + self.state.expires_at - time.time()
+        self.failed = sum(1 for name in os.listdir(self.folder.failed) if not name.endswith(ERROR))
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more requests are made."""
+        return self.status in ENDED
+
+    def happened(self, event: Event, error: str | None = None) -> None:
+        """Move to the next state; said in the log only when it changes something."""
+        before, self.status = self.status, after(self.status, event)
+        error = self.secrets.removed(error) if error else None
+        if event is Event.ANSWERED:
+            self.backoff.succeeded()
+            self.gone_since = None
+        if before is not self.status or error != self.last_error:
+            level = self.log.info if event is Event.ANSWERED else self.log.warning
+            if not (event is Event.ANSWERED and before is self.status):
+                level(f"session.{self.status.value}", **({"error": error} if error else {}))
+            self.last_error = error
+            self.touch()
+
+    def leased(self, lease: Lease) -> None:
+        """Take note of how long the session lives now."""
+        if lease.ttl is not None:
+            self.state.ttl = lease.ttl
+        remaining = self.link.client.remaining(lease)
+        if lease.expires_at is None:
+            remaining = self.state.ttl
+        if remaining is not None:
+            self.lease_until = now() + remaining
+            self.state.expires_at = time.time() + remaining
+        self.touch()
+
+    def stirred(self) -> None:
+        """A message went either way."""
+        self.state.last_message_at = time.time()
+        if "lapsing" in self.state.noticed:
+            self.state.noticed.remove("lapsing")
+        self.on_active()
+
+    def server_restarted(self) -> None:
+        """The server lost its memory: read again what it has, before anything else is sent."""
+        self.log.warning("server.restarted")
+        self.state.reread = True
+        self.on_restart()
+
+    def known(self) -> Known:
+        """What we know of the messages so far."""
+        return Known(
+            cursor=self.state.cursor,
+            last=self.state.last,
+            inbox=lambda: {line.identity(found.fields) for found in self.inbox.recent()},
+            agent=self.agent,
+            keyed=self.key is not None,
+            greeted=self.state.cursor is not None or self.state.epoch > 0,
+            keep_own=self.settings.inbox_own,
+        )
+
+    # ---- the one commit
+
+    async def commit(self, entries: list[line.Entry], change: Callable[[states.State], None] = lambda _: None) -> None:
+        """Write lines to the inbox, then apply `change` to the state and save it, in this order and durably.
+
+        OSError or UserError when the disk refuses; what got there all the same is found before the next attempt.
+        """
+        async with self._lock:
+            await asyncio.to_thread(self._commit, entries, change)
+        if entries:
+            self.on_commit()
+        self.touch()
+
+    async def notice(self, what: str, identity: str, text: str, **more: str | int | None) -> None:
+        """Tell the agent; at least once, always with the same identity."""
+        self.log.info("inbox.notice", notice=what, text=text, **more)
+        await self.commit([line.notice(what, identity, self.secrets.removed(text), **more)])
+
+    async def end(self, event: Event, text: str) -> None:
+        """The session is over for us: say so once in the inbox, remember it, and ask nothing more."""
+        ended = after(self.status, event)
+        if self.ended:
+            return
+        if ended is not Status.STOPPED:  # that one waits for a person and is tried again at the next start
+
+            def change(state: states.State) -> None:
+                state.ended = ended.value
+
+            said = line.notice(ended.value, f"{ended.value}-{self.digest[:12]}", self.secrets.removed(text))
+            await self.commit([said], change)
+        self.happened(event, text)
+        self.on_active()
+
+    def _commit(self, entries: list[line.Entry], change: Callable[[states.State], None]) -> None:
+        if self._faulty:
+            self._recover()
+        received_at = stamp()
+        seq = self.state.seq
+        lines = [
+            line.render(entry, seq=seq + n, session=self.name, received_at=received_at)
+            for n, entry in enumerate(entries, 1)
+        ]
+        try:
+            if lines:
+                self.inbox.append(lines, received_at)
+                self.state.seq = seq + len(lines)
+            change(self.state)
+            states.save(self.folder, self.state)
+        except Exception:
+            self._faulty = True
+            raise
+
+    def _give_back(self) -> None:
+        """Another session had this name before us: what was claimed for it is not ours to send."""
+        for claimed in self.sending.pending():
+            text = "it was claimed for another session of this name"
+            note = {"error": "session_changed", "message": text, "remedy": "drop it again if it is still meant"}
+            said = line.notice("bounced", f"bounced-{claimed.ulid}", text, file=claimed.name, error="session_changed")
+            self._commit([said], lambda _: None)
+            self.sending.finish(
+                claimed, Outcome(sent=False, note={**note, "status": None, "attempts": 0, "at": stamp()})
+            )
+
+    def _recover(self) -> None:
+        """The inbox outranks the state: it was written first."""
+        tail = self.inbox.recover(self.state.seq, stamp())
+        if tail.seq > self.state.seq:
+            self.state.seq = tail.seq
+            if tail.cursor is not None:
+                self.state.cursor, self.state.last = tail.cursor, tail.last
+        self._faulty = False
+
+    # ---- what agents may read
+
+    def touch(self) -> None:
+        """Something of session.json changed: write it soon."""
+        loop = asyncio.get_running_loop()
+        if self._view is None or self._view.when() > loop.time() + VIEW_DELAY:
+            if self._view is not None:
+                self._view.cancel()
+            self._view = loop.call_later(VIEW_DELAY, self.publish)
+
+    def publish(self, status: str | None = None) -> None:
+        """Write session.json now, and again before it is 60 s old. A view: it may fail, and is made anew."""
+        view = {
+            "session": self.name,
+            "state": status or self.status.value,
+            "agentId": self.agent or None,
+            "server": self.link.server,
+            "expiresAt": stamp(time.time() + self.lease_until - now()) if self.lease_until is not None else None,
+            "ttl": self.state.ttl,
+            "members": self.members,
+            "unsent": self.unsent,
+            "failed": self.failed,
+            "lastPollAt": stamp(self.state.last_poll_at) if self.state.last_poll_at else None,
+            "lastMessageAt": stamp(self.state.last_message_at) if self.state.last_message_at else None,
+            "lastError": self.last_error,
+        }
+        try:
+            atomic.replace(self.folder.view, msgspec.json.encode(view) + b"\n", durable=False)
+        except OSError as fault:
+            self.log.debug("view.failed", error=str(fault))
+        if self._view is not None:
+            self._view.cancel()
+        self._view = None if status else asyncio.get_running_loop().call_later(VIEW_AGE, self.publish)
+
+    def close(self) -> None:
+        """Write down what was not worth a write of its own, and say that nobody is at work here."""
+        try:
+            states.save(self.folder, self.state)
+        except OSError as fault:
+            self.log.warning("state.not_saved", error=str(fault))
+        self.publish(None if self.ended else Status.STOPPED.value)
+        if self._view is not None:
+            self._view.cancel()
+
+
+def stamp(at: float | None = None) -> str:
+    """A time (Unix seconds, default now) as the protocol writes it."""
+    moment = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

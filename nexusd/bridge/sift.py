@@ -1,0 +1,105 @@
+"""What of a poll's batch is new: decided without I/O.
+
+A cursor counts within one life of the server. After its restart messages are gone and cursors may begin at 1 again;
+then neither cursors nor ids tell old from new, only whole messages do, and the inbox is where the old ones are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nexusd.spool import line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
+    from nexusd.wire.batch import Batch, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What we know before a poll. `inbox` gives the identities of what the inbox holds; it is asked only if need be."""
+
+    cursor: int | None
+    last: str
+    inbox: Callable[[], Container[str]]
+    agent: str
+    keyed: bool
+    greeted: bool
+    keep_own: bool = False
+
+
+@dataclass(slots=True)
+class News:
+    """What a poll brought. `cursor` and `last` are what the state becomes once the entries are in the inbox."""
+
+    cursor: int | None
+    last: str
+    entries: list[line.Entry] = field(default_factory=list)
+    restarted: bool = False
+    jumped: bool = False  # the first new message is not the next one
+    own: list[Message] = field(default_factory=list)
+    heard: int = 0  # entries that are somebody else's
+
+
+def is_own(message: Message, agent: str, *, keyed: bool) -> bool:
+    """Ours is what carries our agent id and, where we hold a key, is verified; else it is somebody else's."""
+    return bool(agent) and message.agent_id == agent and (message.verified or not keyed)
+
+
+def identity(message: Message) -> str:
+    """As the inbox would know it."""
+    if message.raw is None:
+        return line.identity(message.fields)
+    return line.identity(line.undecodable(message.raw, message.cursor).fields)
+
+
+def restarted(batch: Batch, known: Known) -> bool:
+    """Whether a poll without `after` proves that the server lost its memory.
+
+    It does if it shows an unseen message with a cursor above 0 and not above ours. Less than before proves nothing:
+    messages expire.
+    """
+    if known.cursor is None:
+        return False
+    old = [m for m in batch.messages if m.cursor is not None and 0 < m.cursor <= known.cursor]
+    if not old or (old[-1].cursor == known.cursor and identity(old[-1]) == known.last):
+        return False  # what stands at our cursor is what stood there: the same life
+    others = [m for m in old if not is_own(m, known.agent, keyed=known.keyed)]
+    inbox = known.inbox() if others else ()
+    return any(identity(m) not in inbox for m in others)
+
+
+def sift(batch: Batch, known: Known, *, reread: bool = False) -> News:
+    """The new messages, in cursor order. `reread`: everything the server has was asked for because it had restarted."""
+    news = News(None if reread else known.cursor, known.last, restarted=reread)
+    start = None if reread else known.cursor
+    inbox = known.inbox() if reread or any(m.cursor is None for m in batch.messages) else ()
+    for message in batch.messages:
+        if message.cursor is not None:
+            if start is not None and message.cursor <= start:
+                continue
+            jumped = start is not None and message.cursor > start + 1 and not news.entries and not news.own
+            news.jumped = news.jumped or jumped
+            start = message.cursor
+        name = identity(message)
+        if message.cursor is not None:
+            news.cursor, news.last = message.cursor, name
+        if is_own(message, known.agent, keyed=known.keyed):
+            news.own.append(message)
+            if not known.keep_own or name in inbox:
+                continue
+        elif (message.cursor == 0 and known.greeted) or name in inbox:
+            continue
+        else:
+            news.heard += 1
+        if message.raw is not None:
+            news.entries.append(line.undecodable(message.raw, message.cursor))
+        else:
+            news.entries.append(line.message(message.fields, message.cursor, message.agent_id))
+    ahead = batch.next_cursor
+    if batch.messages and batch.messages[-1].cursor is None and ahead is not None and not batch.cut:
+        # The last message is one whose cursor could not be read; only the server's word leads past it.
+        news.cursor = max(news.cursor or 0, ahead)
+    return news

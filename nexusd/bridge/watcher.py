@@ -1,0 +1,108 @@
+"""When to look: file events as hints, and a clock for what events miss.
+
+An event says only that something may be there. watchfiles drops events when its queue runs over, goes silent when a
+folder is made anew, and dies of one file name that is not UTF-8; so it is restarted, and every folder is looked into on
+a clock whatever it says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+import watchfiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import structlog
+
+STEP = 10  # milliseconds that watchfiles gathers events for
+HEALTHY = 60.0  # seconds between looks while the watch works
+UNHEALTHY = 5.0  # seconds between looks, and until the watch is tried again, while it does not
+
+
+class Watcher:
+    """Watches folders and calls `on_change` with those in which something happened, or with None: look everywhere."""
+
+    def __init__(
+        self, on_change: Callable[[set[str] | None], None], log: structlog.typing.FilteringBoundLogger
+    ) -> None:
+        self._on_change = on_change
+        self._log = log
+        self._folders: frozenset[str] = frozenset()
+        self._changed = asyncio.Event()
+        self._healthy = True
+        self._armed = False
+        self._watched: dict[str, tuple[int, int]] = {}
+        self.live = asyncio.Event()  # set once the first watch is in force
+
+    def watch(self, folders: Iterable[str]) -> None:
+        """From now on these folders, and no others."""
+        wanted = frozenset(folders)
+        if wanted != self._folders:
+            self._folders = wanted
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        clock = asyncio.create_task(self._clock())
+        try:
+            while True:
+                self._changed.clear()
+                try:
+                    await self._watch()
+                except (OSError, RuntimeError, ValueError) as fault:
+                    if self._healthy:
+                        self._log.warning("watch.failed", error=str(fault), instead=f"a look every {UNHEALTHY:.0f} s")
+                    self._healthy = False
+                    self.live.set()
+                    self._on_change(None)
+                    await asyncio.sleep(UNHEALTHY)
+        finally:
+            clock.cancel()
+
+    async def _watch(self) -> None:
+        """One watch, until the folders change or something breaks."""
+        self._watched = {path: found for path in self._folders if (found := _identity(path))}
+        if not self._watched:
+            self.live.set()
+            await self._changed.wait()
+            return
+        events = watchfiles.awatch(
+            *self._watched, watch_filter=None, debounce=STEP, step=STEP, stop_event=self._changed, recursive=False
+        )
+        while True:
+            following = asyncio.ensure_future(anext(events, None))
+            if not self._armed:
+                await asyncio.sleep(0)  # it sets its watches up before it first waits
+                self._armed = True
+                self.live.set()
+                self._on_change(None)  # what was dropped before they were in force
+            try:
+                changes = await following
+            finally:
+                self._armed = False
+            if changes is None:
+                return
+            self._healthy = self._armed = True
+            folders = {os.path.dirname(path) for _, path in changes}
+            self._on_change(folders)
+            if any(path in self._watched for _, path in changes):
+                return  # a watched folder itself was moved or removed: the watch on it is blind from now on
+
+    async def _clock(self) -> None:
+        while True:
+            await asyncio.sleep(HEALTHY if self._healthy else UNHEALTHY)
+            self._on_change(None)
+            if any(_identity(path) != found for path, found in self._watched.items()):
+                self._changed.set()
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,214 @@
+"""The daemon's life: start, signals, reload, stop. Everything is built and wired here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nexusd import __version__, notify
+from nexusd.bridge import link
+from nexusd.bridge.session import stamp
+from nexusd.bridge.supervisor import Supervisor
+from nexusd.bridge.watcher import Watcher
+from nexusd.config.load import config_file, load
+from nexusd.errors import ConfigError
+from nexusd.log import configure
+from nexusd.secrets import Secrets
+from nexusd.spool import atomic, layout
+from nexusd.spool.rootlock import RootLock
+
+if TYPE_CHECKING:
+    import structlog
+
+    from nexusd.config.records import Config
+
+TICK = 1.0  # seconds
+SLEPT = 5.0  # seconds that the machine must have slept to be worth a round of everything
+GATHER = 0.1  # seconds in which changes of configuration files are gathered
+REPORT = 30.0  # seconds between reports for `nexusd status`
+
+
+def run(named: str | None, *, once: bool = False) -> int:
+    """`nexusd run`; the exit status. ConfigError, RootLocked, OSError before anything has begun."""
+    config = load(named)
+    secrets = Secrets()
+    log = configure(config.log_level, config.log_format, secrets)
+    lock = RootLock(config.root)
+    _more_descriptors()
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # a lease being broken is nothing to die of
+    try:
+        return asyncio.run(_live(Daemon(named, config, secrets, log), once=once))
+    finally:
+        lock.close()
+
+
+async def _live(daemon: Daemon, *, once: bool) -> int:
+    return await (daemon.once() if once else daemon.serve())
+
+
+class Daemon:
+    """One process serving one root."""
+
+    def __init__(
+        self, named: str | None, config: Config, secrets: Secrets, log: structlog.typing.FilteringBoundLogger
+    ) -> None:
+        self._named = named
+        self._config = config
+        self._secrets = secrets
+        self._log = log
+        self._supervisor = Supervisor(config, secrets, log)
+        self._since = stamp()
+        self._rejected: list[str] = []
+        self._stopping = asyncio.Event()
+        self._reload: asyncio.TimerHandle | None = None
+        self._reloads: set[asyncio.Task[None]] = set()
+        self._status = ""
+        file = config_file(named)
+        self._config_folders = {os.path.dirname(file), os.path.join(os.path.dirname(file), "sessions.d")}
+
+    async def once(self) -> int:
+        """One full pass over every session."""
+        await self._supervisor.apply(self._config, start=False)
+        well = await self._supervisor.once()
+        await self._supervisor.close()
+        return 0 if well else 1
+
+    async def serve(self) -> int:
+        """Serve until a signal says to stop."""
+        self._listen()
+        self._log.info("daemon.starting", version=__version__, pid=os.getpid(), config=self._config.file or "none")
+        await self._supervisor.apply(self._config)
+        watcher = Watcher(self._changed, self._log)
+        self._watch(watcher)
+        watching = asyncio.create_task(watcher.run())
+        await watcher.live.wait()
+        notify.notify(READY=1, MAINPID=os.getpid())
+        self._log.info("daemon.ready", root=self._config.root, sessions=len(self._supervisor.runners))
+        await self._until_stopped(watcher)
+        notify.notify(STOPPING=1)
+        self._log.info("daemon.stopping")
+        watching.cancel()
+        await self._supervisor.close()
+        self._report(running=False)
+        self._log.info("daemon.stopped")
+        return 0
+
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon, 0.0)
+
+    def _stop(self, number: int) -> None:
+        if self._stopping.is_set():
+            os._exit(128 + number)  # the second one means it; whatever is under way is found by the next start
+        self._stopping.set()
+
+    async def _until_stopped(self, watcher: Watcher) -> None:
+        """The clock: signs of life, a machine that slept, what others may read of us."""
+        interval = notify.watchdog_interval()
+        fed = reported = 0.0
+        asleep = _asleep()
+        while not self._stopping.is_set():
+            if interval is not None and time.monotonic() - fed >= interval:
+                fed = time.monotonic()
+                notify.notify(WATCHDOG=1)
+            if _asleep() - asleep > SLEPT:
+                self._log.info("daemon.woken", slept=round(_asleep() - asleep))
+                for runner in self._supervisor.runners.values():
+                    runner.start()
+            asleep = _asleep()
+            if (status := self._supervisor.describe()) != self._status or time.monotonic() - reported >= REPORT:
+                reported = time.monotonic()
+                self._status = status
+                notify.notify(STATUS=status + ("; config rejected, the old one is in force" if self._rejected else ""))
+                self._report(running=True)
+            self._watch(watcher)
+            try:
+                async with asyncio.timeout(TICK):
+                    await self._stopping.wait()
+            except TimeoutError:
+                continue
+
+    # ---- what changes on the disk
+
+    def _watch(self, watcher: Watcher) -> None:
+        watcher.watch({*self._supervisor.outboxes, *self._config_folders})
+
+    def _changed(self, folders: set[str] | None) -> None:
+        """Something happened in these folders, or may have anywhere."""
+        outboxes = self._supervisor.outboxes
+        for folder in outboxes if folders is None else folders & outboxes.keys():
+            outboxes[folder].send.wake()
+        if folders is not None and folders & self._config_folders:
+            self._reload_soon(GATHER)
+
+    # ---- configuration
+
+    def _reload_soon(self, delay: float) -> None:
+        if self._reload is not None:
+            self._reload.cancel()
+        self._reload = asyncio.get_running_loop().call_later(delay, self._begin_reload)
+
+    def _begin_reload(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reloaded())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reloaded(self) -> None:
+        """Take the new configuration if it is right; else say what is wrong with it and keep the old one."""
+        notify.reloading()
+        try:
+            config = await asyncio.to_thread(load, self._named)
+            self._rejected = []
+            if config != self._config:
+                if (config.root, config.client_dir) != (self._config.root, self._config.client_dir):
+                    self._log.warning("config.restart_needed", why="root and client_dir count from the next start on")
+                self._config = config
+                await self._supervisor.apply(config)
+                self._log.info("config.reloaded", sessions=len(config.sessions))
+        except ConfigError as fault:
+            if fault.faults != self._rejected:
+                self._log.error("config.rejected", faults=fault.faults, instead="the old configuration stays in force")
+            self._rejected = fault.faults
+        finally:
+            notify.notify(READY=1)
+
+    def _report(self, *, running: bool) -> None:
+        """What `nexusd status` reads."""
+        report = {
+            "pid": os.getpid(),
+            "version": __version__,
+            "running": running,
+            "since": self._since,
+            "at": stamp(),
+            "config": self._config.file,
+            "rejected": self._rejected,
+            "status": self._status,
+            "skipped": self._supervisor.skipped,
+            "servers": self._supervisor.budgets(),
+        }
+        try:
+            data = self._secrets.removed(msgspec.json.encode(report).decode()).encode()
+            atomic.replace(layout.report_file(self._config.root), data + b"\n", durable=False)
+        except OSError as fault:
+            self._log.debug("report.failed", error=str(fault))
+
+
+def _asleep() -> float:
+    """Seconds that the machine has slept since it was started."""
+    return link.now() - time.monotonic()
+
+
+def _more_descriptors() -> None:
+    """A thousand sessions and their files need more than the usual 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
