@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from nexusd import __version__
 from nexusd.cli import output
@@ -72,9 +72,9 @@ def run(argv: list[str]) -> int:
     return output.show(getattr(_module(command), command.replace("-", "_"))(args))
 
 
-def main() -> int:
-    """The program `nexus`; its exit status."""
-    return output.run(lambda: run(sys.argv[1:]))
+def main() -> NoReturn:
+    """The program `nexus`. Ends the process."""
+    output.end(output.run(lambda: run(sys.argv[1:])))
 
 
 def _declare(command: str, into: ArgumentParser) -> ArgumentParser:
@@ -111,4 +111,4 @@ def _sentence(summary: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

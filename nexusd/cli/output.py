@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nexusd.errors import RequestError, UserError
 
@@ -69,6 +69,14 @@ def run(main: Callable[[], int], program: str = "nexus") -> int:
         return CLOSED_PIPE
     except (UserError, RequestError, OSError) as fault:
         return _failed(fault, program)
+
+
+def end(status: int) -> NoReturn:
+    """End the process at once: taking the interpreter apart would cost a hand command 6 ms more."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(status)
 
 
 def error(fault: UserError | RequestError | OSError) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from nexusd.errors import UserError
 
-_FIRST, _LONGEST = 0.005, 0.05  # seconds between two looks
+_FIRST, _LONGEST = 0.002, 0.05  # seconds between two looks
 
 
 class Drop(NamedTuple):
