@@ -19,8 +19,8 @@ LATEST = 5.0  # seconds between attempts at the very end
 
 
 def due_in(remaining: float | None, ttl: float | None) -> float:
-    """Seconds until the renewal is due: at half the time to live; at once where nothing is known."""
-    return 0.0 if remaining is None else max(0.0, remaining - (ttl or ASSUMED) / 2)
+    """Seconds until the renewal is due: at half the time to live; at once where either is unknown: the answer tells."""
+    return 0.0 if remaining is None or ttl is None else max(0.0, remaining - ttl / 2)
 
 
 def retry_in(remaining: float | None, backoff: float) -> float:
@@ -53,8 +53,10 @@ class Renewer:
             delay = await membership.failed(session, fault)
             return None if session.ended else retry_in(self._remaining, delay) if delay else LATEST
         session.leased(renewed.lease)
-        if renewed.lease.expires_at is None and renewed.lease.ttl is None:
-            session.lease_until = now() + (session.state.ttl or ASSUMED)
+        if session.state.ttl is None:
+            session.state.ttl = self._remaining or ASSUMED
+        if session.lease_until is None or (renewed.lease.expires_at is None and renewed.lease.ttl is None):
+            session.lease_until = now() + session.state.ttl
         session.happened(Event.ANSWERED)
         session.log.info("session.renewed", seconds=round(self._remaining or 0))
         return max(1.0, due_in(self._remaining, session.state.ttl))

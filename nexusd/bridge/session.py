@@ -128,10 +128,9 @@ class Session:
         """Take note of how long the session lives now."""
         if lease.ttl is not None:
             self.state.ttl = lease.ttl
-        remaining = self.link.client.remaining(lease)
-        if lease.expires_at is None:
-            remaining = self.state.ttl
+        remaining = self.link.client.remaining(lease) if lease.expires_at is not None else self.state.ttl
         if remaining is not None:
+            remaining = min(remaining, self.state.ttl or remaining)  # the server's Date is only good to a second
             self.lease_until = now() + remaining
             self.state.expires_at = time.time() + remaining
         self.touch()
