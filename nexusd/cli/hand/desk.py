@@ -30,7 +30,7 @@ class Desk:
     def __init__(self, args: Namespace) -> None:
         self.state = ClientDir(os.environ.get("NEXUS_CLIENT_DIR") or DEFAULT, warn=say)
         self._url: str | None = args.url
-        self._agent: str | None = args.agent_id
+        self._agent: str | None = args.agent_id or None
         self._direct: dict[str, Direct] = {}
 
     # ---- who and where

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nexusd.cli.hand import abreast
+from nexusd.cli.hand import abreast, given
 from nexusd.cli.hand.desk import Desk
 from nexusd.cli.hand.polling import Polled, fetch
 from nexusd.cli.output import error, say
@@ -54,9 +54,10 @@ def poll_all(args: Namespace) -> Verb:
 
 def _targets(desk: Desk, args: Namespace) -> list[_Target]:
     ambient = desk.ambient()[0]
+    asking = given.agent_id(args.agent_id) if args.agent_id else None
     targets = []
     for session in desk.state.sessions():
-        agent = args.agent_id or desk.state.agent(session)
+        agent = asking or desk.state.agent(session)
         if agent is not None:
             server = ambient if args.url else desk.bound(session) or ambient
             targets.append(_Target(session, server, agent, desk.state.cursor(session)))

@@ -62,9 +62,9 @@ def _outbox(desk: Desk, args: Namespace, session: str) -> str | None:
     folder = desk.folder(session)
     if folder is None or not is_served(desk.state, session):
         return None
-    if args.agent_id is not None and given.agent_id(args.agent_id) != desk.state.agent(session):
+    if args.agent_id and given.agent_id(args.agent_id) != desk.state.agent(session):
         return None
-    if args.url is not None and given.server(args.url) != desk.bound(session):
+    if args.url and given.server(args.url) != desk.bound(session):
         return None
     return folder
 
