@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PATIENCE = 30.0  # seconds; a bound on a wait for a state, never a wait by itself
 NEXUSD = [sys.executable, "-m", "nexusd.cli.nexusd"]
@@ -192,7 +194,9 @@ class Daemon:
         return [line["notice"] for line in self.inbox(name) if line["kind"] == "notice"]
 
     def view(self, name: str) -> dict[str, Any]:
-        return json.loads((self.folder(name) / "session.json").read_text())
+        path = self.folder(name) / "session.json"
+        until(path.exists, "no session.json")
+        return json.loads(path.read_text())
 
     def receipt(self, name: str, file: str) -> dict[str, Any]:
         """Wait for a file's receipt."""

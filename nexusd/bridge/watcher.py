@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 STEP = 10  # milliseconds that watchfiles gathers events for
 HEALTHY = 60.0  # seconds between looks while the watch works
+FIRST = 0.1  # seconds until a broken watch is tried again for the first time
 UNHEALTHY = 5.0  # seconds between looks, and until the watch is tried again, while it does not
 
 
@@ -34,6 +35,7 @@ class Watcher:
         self._folders: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
         self._healthy = True
+        self._patience = FIRST
         self._armed = False
         self._watched: dict[str, tuple[int, int]] = {}
         self.live = asyncio.Event()  # set once the first watch is in force
@@ -53,13 +55,16 @@ class Watcher:
                 self._changed.clear()
                 try:
                     await self._watch()
-                except (OSError, RuntimeError, ValueError) as fault:
+                except Exception as fault:
                     if self._healthy:
-                        self._log.warning("watch.failed", error=str(fault), instead=f"a look every {UNHEALTHY:.0f} s")
+                        self._log.warning(
+                            "watch.failed", error=_words(fault), instead=f"a look every {UNHEALTHY:.0f} s"
+                        )
                     self._healthy = False
                     self.live.set()
                     self._on_change(None)
-                    await asyncio.sleep(UNHEALTHY)
+                    await asyncio.sleep(self._patience)
+                    self._patience = min(UNHEALTHY, self._patience * 2)
         finally:
             clock.cancel()
 
@@ -87,6 +92,7 @@ class Watcher:
             if changes is None:
                 return
             self._healthy = self._armed = True
+            self._patience = FIRST
             folders = {os.path.dirname(path) for _, path in changes}
             self._on_change(folders)
             if any(path in self._watched for _, path in changes):
@@ -98,6 +104,13 @@ class Watcher:
             self._on_change(None)
             if any(_identity(path) != found for path, found in self._watched.items()):
                 self._changed.set()
+
+
+def _words(fault: BaseException) -> str:
+    """What is inside the groups that anyio wraps errors in."""
+    while isinstance(fault, BaseExceptionGroup):
+        fault = fault.exceptions[0]
+    return str(fault) or type(fault).__name__
 
 
 def _identity(path: str) -> tuple[int, int] | None:
