@@ -62,10 +62,10 @@ class Bookmark:
         self.seq, *beyond = map(int, data.split())
         self._beyond = set(beyond)
 
-    def fits(self, last: int) -> None:
-        """Begin again where the inbox ends before the bookmark: it is another inbox. An empty one was only moved."""
-        if last and last < self.seq:
-            self._warn(f"the bookmark is at line {self.seq}, but the inbox ends at {last}; beginning at its first line")
+    def fits(self, end: int) -> None:
+        """Begin again where the inbox ends before the bookmark: it is another inbox. `end` 0: it was only moved away."""
+        if end and end < self.seq:
+            self._warn(f"the bookmark is at line {self.seq}, but the inbox ends at {end}; beginning at its first line")
             self.seq, self._beyond = 0, set()
 
     def has(self, seq: int) -> bool:

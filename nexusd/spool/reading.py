@@ -63,6 +63,12 @@ class Inbox:
                     return seq
         return 0
 
+    def end(self) -> int:
+        """The highest number in the current part; 0 where that is empty, or moved away, and so says nothing."""
+        with contextlib.ExitStack() as stack:
+            file = _open(os.path.join(self._folder, "inbox.jsonl"), stack)
+            return _last(file) if file else 0
+
     def newest(self, count: int) -> list[Line]:
         """The last `count` lines, in order."""
         last = self.last()

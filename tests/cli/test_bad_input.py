@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -250,7 +251,11 @@ def test_a_full_disk_behind_stdout_moves_no_cursor(nexus, room):
     nexus("send", "room", "hello")
     with open("/dev/full", "wb") as full:
         process = subprocess.run(
-            nexus.start("--version").args[:3] + ["poll", "room"], env=nexus.env, stdout=full, stderr=subprocess.PIPE
+            [sys.executable, "-m", "nexusd.cli.nexus", "poll", "room"],
+            env=nexus.env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
         )
     assert process.returncode == 1
     assert b"Traceback" not in process.stderr
@@ -275,8 +280,8 @@ def test_poll_all_goes_on_when_one_session_fails(nexus, room):
 
 def test_one_undecodable_message_hides_no_other(nexus, room, answering):
     deep = "[" * 50_000 + "]" * 50_000
-    body = f'{{"messages":[{{"id":"1","cursor":"7","agentId":"x","json":{deep}}},{{"id":"2","cursor":"8","text":"hi"}}],"nextCursor":"8"}}'
-    answering.answer(200, body.encode())
+    first, second = f'{{"id":"1","cursor":"7","json":{deep}}}', '{"id":"2","cursor":"8","text":"hi"}'
+    answering.answer(200, f'{{"messages":[{first},{second}],"nextCursor":"8"}}'.encode())
     ran = nexus("poll", "room", "--url", answering.url)
     assert ran.status == 0
     assert '"text":"hi"' in ran.out

@@ -11,10 +11,32 @@ import pytest
 
 import nexusd
 
-COMMANDS = (
-    "create status join leave pair claim pair-status send poll renew alias unalias ls poll-all poll-daemon heartbeat "
-    "poll-status config bind doctor read wait ask tail"
-).split()
+COMMANDS = [
+    "create",
+    "status",
+    "join",
+    "leave",
+    "pair",
+    "claim",
+    "pair-status",
+    "send",
+    "poll",
+    "renew",
+    "alias",
+    "unalias",
+    "ls",
+    "poll-all",
+    "poll-daemon",
+    "heartbeat",
+    "poll-status",
+    "config",
+    "bind",
+    "doctor",
+    "read",
+    "wait",
+    "ask",
+    "tail",
+]
 
 
 def test_version_is_json(nexus):

@@ -145,6 +145,7 @@ class Desk:
     def _nearest(self, name: str) -> str:
         from difflib import get_close_matches  # noqa: PLC0415 - only for a typing error
 
-        known = {*self.state.aliases(), *(label for s in self.state.sessions() if (label := self.label(s)))}
+        folders = filter(None, map(self.folder, self.state.sessions()))
+        known = {*self.state.aliases(), *map(os.path.basename, folders)}
         near = get_close_matches(name, known, n=3, cutoff=0.5)
         return f"; did you mean {' or '.join(near)}?" if near else "; what there is: nexus ls"

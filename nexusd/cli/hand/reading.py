@@ -47,7 +47,7 @@ def read(args: Namespace) -> Verb:
     else:
         bookmark = inboxes.bookmark(desk, folder, args.reader)
         with bookmark.held():
-            bookmark.fits(inbox.last())
+            bookmark.fits(inbox.end())
             cut = _Cut(unread(inbox, bookmark), limit, room)
             for batch in batches(cut):
                 yield shown(batch)

@@ -129,7 +129,7 @@ def renew(args: Namespace) -> Verb:
 def _opened(whole: dict[str, Any], alias: str | None) -> None:
     pair = whole.get("pair")
     if isinstance(pair, dict) and isinstance(pair.get("url"), str):
-        say("give the link under \"pair\" to the other agent: it works once")
+        say('give the link under "pair" to the other agent: it works once')
     if "error" in whole:
         say(f"nexus: the session was created, but: {whole.get('message') or whole['error']}")
     elif alias:

@@ -68,7 +68,7 @@ class _Followed:
             return []
         self._mark = mark
         lines = list(self._inbox.after(self._last))
-        if not lines and 0 < self._inbox.last() < self._last:  # another inbox in its place: it counts from 1 again
+        if not lines and 0 < self._inbox.end() < self._last:  # another inbox in its place: it counts from 1 again
             lines = list(self._inbox.after(0))
         if lines:
             self._last = lines[-1].seq

@@ -42,7 +42,7 @@ def wait(args: Namespace) -> Verb:
     _say_if_alone(desk, session)
     for _ in _looks(inbox, timeout):
         with bookmark.held():
-            bookmark.fits(inbox.last())
+            bookmark.fits(inbox.end())
             lines = [line for line in unread(inbox, bookmark) if _is_from(line, args.sender)]
             if lines:
                 yield _shown(lines, text=args.text)
