@@ -42,15 +42,25 @@ def say(sentence: str) -> None:
 
 
 def show(verb: Verb) -> int:
-    """Print all that a command yields; its exit status."""
-    while True:
-        try:
+    """Print all that a command yields; its exit status.
+
+    Where the reader is gone, what stands behind the `yield` is not done. A Ctrl-C while printing reaches the command
+    like one at any other time.
+    """
+    try:
+        while True:
             document(next(verb))
+    except StopIteration as end:
+        return end.value or 0
+    except BrokenPipeError:
+        verb.close()
+        raise
+    except KeyboardInterrupt as stop:
+        try:
+            verb.throw(stop)
         except StopIteration as end:
             return end.value or 0
-        except BrokenPipeError:
-            verb.close()  # in place: what stands behind its `yield` is not done
-            raise
+        raise
 
 
 def run(main: Callable[[], int], program: str = "nexus") -> int:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -150,6 +153,14 @@ def test_poll_moves_on_and_a_look_back_does_not(nexus, room):
     assert len(with_members["messages"]) == 1
 
 
+def test_a_greeting_is_seen_once_and_again_when_looked_back_for(nexus):
+    nexus("create", "--join-as", "me", "--greeting", "welcome", "--alias", "g")
+    assert [m["text"] for m in nexus("poll", "g").json["messages"]] == ["welcome"]
+    assert nexus("poll", "g").json["messages"] == []
+    assert nexus("poll-all").json["sessions"][0]["messages"] == []
+    assert [m["text"] for m in nexus("poll", "g", "--after", "0").json["messages"]] == ["welcome"]
+
+
 def test_poll_all_polls_every_session_and_moves_on(nexus):
     for name in ("a", "b", "c"):
         nexus("create", "--join-as", "me", "--alias", name)
@@ -261,6 +272,39 @@ def test_poll_daemon_ends_after_its_time_without_asking(nexus, room):
     ran = nexus("poll-daemon", "room", "--interval", "1s", "--ttl", "100ms")
     assert (ran.status, [line["text"] for line in ran.lines]) == (0, ["one"])
     assert "(y/n)" not in ran.err
+
+
+def test_a_stream_waits_out_a_429_and_ends_on_sigterm(nexus, room, answering):
+    answering.answer(429, {"error": "rate_limit_exceeded"}, Retry_After="0")
+    answering.answer(502, b"<html>")
+    answering.answer(200, {"messages": [{"cursor": "1", "text": "hi"}]})
+    process = nexus.start("heartbeat", "room", "--interval", "0", "--url", answering.url)
+    assert json.loads(process.stdout.readline())["text"] == "hi"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def test_a_stream_ends_when_the_session_is_gone(nexus, room, answering):
+    answering.answer(404, {"error": "session_not_found", "message": "gone"})
+    ran = nexus("poll-daemon", "room", "--url", answering.url)
+    assert (ran.status, ran.json["error"]) == (1, "session_not_found")
+
+
+@pytest.mark.parametrize(("said", "texts"), [(b"n\n", []), (b"\n", []), (b"y\n", ["one"])])
+def test_poll_daemon_asks_a_person_at_a_terminal(nexus, room, said, texts):
+    nexus("send", "room", "one")
+    leader, follower = pty.openpty()
+    program = [sys.executable, "-m", "nexusd.cli.nexus", "poll-daemon", "room", "--ttl", "0"]
+    with subprocess.Popen(
+        program, env=nexus.env, stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as ran:
+        os.write(leader, said)
+        out, err = ran.communicate(timeout=20)
+    os.close(leader)
+    os.close(follower)
+    assert (ran.returncode, [json.loads(line)["text"] for line in out.splitlines()]) == (0, texts)
+    assert b"(y/n)" in err
 
 
 def test_leave_confirms_and_forgets(nexus, room):

@@ -85,5 +85,5 @@ def _patiently(pace: Pace, ask: Callable[[T], R], item: T) -> R | NexusError:
         except NexusError as fault:
             if not (isinstance(fault, RequestError) and fault.fate is Fate.WAIT and again):
                 return fault
-            pace.pause(fault.retry_after or WAIT)
+            pace.pause(WAIT if fault.retry_after is None else fault.retry_after)
     raise AssertionError("unreachable")

@@ -44,7 +44,9 @@ def poll(args: Namespace) -> Verb:
     session = desk.session(args.session)
     agent, server = desk.agent(session), desk.server(session)
     saved = desk.state.cursor(session)
-    found = fetch(desk, server, session, agent, after=saved if after is None else after, members=args.members)
+    # To the server `after=0` means: without the greeting. To a person it means from the beginning.
+    begin = saved if after is None else after if int(after) else None
+    found = fetch(desk, server, session, agent, after=begin, members=args.members)
     yield found.text
     if after is None and found.cursor is not None and found.cursor != saved:
         desk.state.save(session, cursor=found.cursor)
@@ -54,10 +56,10 @@ def poll(args: Namespace) -> Verb:
 
 
 def fetch(desk: Desk, server: str, session: str, agent: str, *, after: str | None, members: bool = False) -> Polled:
-    """One poll. `after` "0" is from the beginning: to the server it would mean: without the greeting."""
+    """One poll; without `after` from the very first message, greeting included."""
     from nexusd.wire.direct import LARGE  # noqa: PLC0415
 
-    call = calls.poll(session, agent, after=after if after != "0" else None, members=members)
+    call = calls.poll(session, agent, after=after, members=members)
     return read(call, desk.direct(server).ask(call, limit=LARGE))
 
 

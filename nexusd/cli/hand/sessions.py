@@ -42,7 +42,7 @@ def create(args: Namespace) -> Verb:
     if args.ttl is None:
         say(f"note: no --ttl was given; asking for {DEFAULT_TTL} s, about an hour")
     server = desk.server()
-    reply = desk.ask(server, calls.create(ttl=ttl, max_agents=most, greeting=args.greeting, creator=creator))
+    reply = desk.ask(server, calls.create(ttl=ttl, max_agents=most, greeting=args.greeting or None, creator=creator))
     session = reply.raw.get("sessionId")
     if not isinstance(session, str):
         yield reply.text

@@ -91,7 +91,7 @@ def ask(args: Namespace) -> Verb:
         found = next(filter(is_answer, inbox.after(before)), None)
         if found is not None:
             receipt = json.dumps(outcome.shown)
-            yield f'{{"receipt":{receipt},"reply":{found.data.decode()}}}'
+            yield f'{{"receipt":{receipt},"reply":{found.data.decode().strip()}}}'
             with bookmark.held():
                 bookmark.consume([found.seq])
             return 0
