@@ -21,7 +21,9 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}:,]', re.DOTALL)
+# Possessive, for a string of many escapes would cost 64 bytes of memory for each; a lone " begins a string without end.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}:,]', re.DOTALL)
+DEEPEST = 250  # levels; jq 1.6 reads 256, Python as many as its stack has room for at the moment
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -40,8 +42,10 @@ def quoted(text: str) -> bytes:
 
 def fields(data: bytes) -> Fields:
     """A JSON object's members: name -> JSON text, escaped. ValueError if `data` is not one whole valid JSON object."""
+    data = escaped(data.decode()).encode()
+    if data.count(b"[") + data.count(b"{") > DEEPEST and _depth(data) > DEEPEST:
+        raise ValueError("nested too deeply")
     try:
-        data = escaped(data.decode()).encode()
         return {name: bytes(value) for name, value in _FIELDS.decode(data).items()}
     except (msgspec.DecodeError, RecursionError):
         pass  # msgspec is stricter than JSON about lone surrogates, which peers do send: look again, more slowly
@@ -67,7 +71,7 @@ def split(data: bytes, *, cut: bool = False) -> Iterator[tuple[str | None, bytes
     ValueError at an end without a closing bracket, unless the text is known to be `cut`.
     """
     depth, begin, name, last = 0, 0, None, b""
-    for token in _TOKEN.finditer(data):
+    for token in _tokens(data):
         what = token.group()
         if what in b"[{":
             depth += 1
@@ -91,7 +95,7 @@ def split(data: bytes, *, cut: bool = False) -> Iterator[tuple[str | None, bytes
 def remainder(data: bytes, name: str) -> bytes:
     """The text behind `"name":` at the outermost level of an object that may be cut, or nothing."""
     depth, last = 0, b""
-    for token in _TOKEN.finditer(data):
+    for token in _tokens(data):
         what = token.group()
         if what in b"[{":
             depth += 1
@@ -110,6 +114,23 @@ def string(text: bytes | None) -> str | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, str) else None
+
+
+def _tokens(data: bytes) -> Iterator[re.Match[bytes]]:
+    """Strings and structure, up to a string that was cut: what is in it is no structure."""
+    for token in _TOKEN.finditer(data):
+        if token.group() == b'"':
+            return
+        yield token
+
+
+def _depth(data: bytes) -> int:
+    depth = deepest = 0
+    for token in _tokens(data):
+        what = token.group()
+        depth += (what in b"[{") - (what in b"]}")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _escape(match: re.Match[str]) -> str:
