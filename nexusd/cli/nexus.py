@@ -50,7 +50,7 @@ def parser(command: str | None = None) -> ArgumentParser:
     whole = Parser(
         prog="nexus",
         description="NexusMessaging from the command line. stdout is JSON, stderr is for people.",
-        epilog="A session is given by its id, its alias or the name of the daemon's folder.",
+        epilog="A session is given by its id, its alias, the name of the daemon's folder, or - to read it from stdin.",
     )
     whole.add_argument("--version", action="store_true", help="print the version as JSON")
     commands = whole.add_subparsers(metavar="COMMAND", parser_class=Parser)

@@ -104,6 +104,10 @@ def test_status_join_and_renew(nexus, other, room):
     assert nexus("renew", "room").status == 0
 
 
+def test_a_session_id_can_be_given_on_stdin(nexus, other, room):
+    assert other("join", "-", "--agent-id", "bob", stdin=room.encode() + b"\n").json["status"] == "joined"
+
+
 def test_pair_claim_and_pair_status(nexus, other, room):
     code = nexus("pair", "room").json["code"]
     assert nexus("pair-status", code).json["state"] == "pending"

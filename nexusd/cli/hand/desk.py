@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nexusd.cli.hand import given
@@ -36,7 +37,9 @@ class Desk:
     # ---- who and where
 
     def session(self, name: str) -> str:
-        """The session id behind an id, an alias or a daemon's folder name."""
+        """The session id behind an id, an alias or a daemon's folder name; `-` reads it from stdin."""
+        if name == "-":  # an id is a secret, and arguments can be seen by others
+            name = sys.stdin.readline().strip()
         aliased = self.state.aliases().get(name)
         if aliased is not None and is_session_id(aliased):
             return aliased
@@ -108,9 +111,8 @@ class Desk:
         if own and own != url:
             if source == "--url":
                 say(f"warning: this session is bound to {own}; using {url} because of --url")
-            else:
-                word = "note" if source == "default" else "warning"
-                say(f"{word}: this session is bound to {own}; not using {url} ({source})")
+            elif source != "default":
+                say(f"warning: this session is bound to {own}; not using {url} ({source})")
         if own and source != "--url":
             url, source = own, "session binding"
         configured = self.state.server_url()
