@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-# who, what, exit status, keys ("?": may be there; expiresAt always may). {words} are filled from what earlier answers held.
+# who, what, exit status, keys ("?": may be there; expiresAt always may); {words} are filled from earlier answers
 TABLE = [
     ("a", "create --creator-agent-id boss", 0, "sessionId ttl maxAgents state creatorAgentId sessionKey"),
     ("a", "create --join-as x --alias room --max-agents 2", 0, "sessionId ttl maxAgents state agentId sessionKey"),
