@@ -142,6 +142,8 @@ class NexusClient:
             return of(raw)
         except KeyError as missing:
             raise unreadable(call, answer, f"without {missing}") from None
+        except RecursionError:
+            raise unreadable(call, answer, "nested too deeply") from None
 
     async def _ask(self, call: calls.Call, limit: int, wait: float = 0.0) -> Answer:
         self._on_request()

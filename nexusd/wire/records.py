@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nexusd.wire.fate import Answer
 
 Raw = dict[str, Any]
+LONGEST = 100 * 365 * 86400.0  # seconds; beyond it clocks and timers overflow
 
 
 def json_object(call: Call, answer: Answer) -> Raw:
@@ -61,9 +62,7 @@ class Lease(NamedTuple):
     @classmethod
     def of(cls, raw: Raw) -> Self:
         """From any reply that speaks of it."""
-        ttl = raw.get("ttl")
-        known = isinstance(ttl, int | float) and not isinstance(ttl, bool) and ttl > 0
-        return cls(float(ttl) if known and ttl is not None else None, timestamp(raw.get("expiresAt")))
+        return cls(_seconds(raw.get("ttl")), timestamp(raw.get("expiresAt")))
 
 
 class Session(NamedTuple):
@@ -175,13 +174,18 @@ class Health(NamedTuple):
         able = raw.get("capabilities")
         able = able if isinstance(able, dict) else {}
         formats = able.get("messageFormat")
-        uptime = raw.get("uptime")
         return cls(
-            float(uptime) if isinstance(uptime, int | float) else None,
+            _seconds(raw.get("uptime")),
             isinstance(formats, list) and "json" in formats,
             able.get("longPoll") is True,
             raw,
         )
+
+
+def _seconds(value: object) -> float | None:
+    """A span of time above 0, or None for what no clock can hold."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LONGEST
+    return float(value) if known and isinstance(value, int | float) else None
 
 
 def _text(raw: Raw, name: str) -> str:
