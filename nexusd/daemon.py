@@ -24,6 +24,8 @@ from nexusd.spool import atomic, layout
 from nexusd.spool.rootlock import RootLock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     import structlog
 
     from nexusd.config.records import Config
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 TICK = 1.0  # seconds
 SLEPT = 5.0  # seconds that the machine must have slept to be worth a round of everything
 GATHER = 0.1  # seconds in which changes of configuration files are gathered
+DISK = 10.0  # seconds within which a look at the root must succeed
+PRUNE = 3600.0  # seconds between looks for what need not be kept any longer
+MEASURE = 15.0  # seconds between two metrics files
 REPORT = 30.0  # seconds between reports for `nexusd status`
 
 
@@ -67,7 +72,7 @@ class Daemon:
         self._rejected: list[str] = []
         self._stopping = asyncio.Event()
         self._reload: asyncio.TimerHandle | None = None
-        self._reloads: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._status = ""
         file = config_file(named)
         self._config_folders = {os.path.dirname(file), os.path.join(os.path.dirname(file), "sessions.d")}
@@ -114,9 +119,11 @@ class Daemon:
         """The clock: signs of life, a machine that slept, what others may read of us."""
         interval = notify.watchdog_interval()
         fed = reported = 0.0
+        pruned = measured = -PRUNE
+        metrics = self._metrics()
         asleep = _asleep()
         while not self._stopping.is_set():
-            if interval is not None and time.monotonic() - fed >= interval:
+            if interval is not None and time.monotonic() - fed >= interval and await self._in_order():
                 fed = time.monotonic()
                 notify.notify(WATCHDOG=1)
             if _asleep() - asleep > SLEPT:
@@ -129,12 +136,49 @@ class Daemon:
                 self._status = status
                 notify.notify(STATUS=status + ("; config rejected, the old one is in force" if self._rejected else ""))
                 self._report(running=True)
+            if metrics is not None and time.monotonic() - measured >= MEASURE:
+                measured = time.monotonic()
+                await asyncio.to_thread(metrics)
+            if time.monotonic() - pruned >= PRUNE:
+                pruned = time.monotonic()
+                self._background(self._supervisor.prune())
             self._watch(watcher)
             try:
                 async with asyncio.timeout(TICK):
                     await self._stopping.wait()
             except TimeoutError:
                 continue
+
+    def _metrics(self) -> Callable[[], None] | None:
+        """What writes the metrics file, where one is wanted."""
+        if self._config.metrics_file is None:
+            return None
+        try:
+            from nexusd.metrics import Metrics  # noqa: PLC0415 - an extra
+        except ImportError:
+            self._log.error("metrics.missing", instead="run: pip install 'nexusd[metrics]'")
+            return None
+        metrics = Metrics(self._supervisor, self._config.metrics_file)
+
+        def write() -> None:
+            try:
+                metrics.write()
+            except OSError as fault:
+                self._log.warning("metrics.failed", error=str(fault))
+
+        return write
+
+    async def _in_order(self) -> bool:
+        """Whether every loop makes progress and the disk answers; if not, the watchdog is left to end us."""
+        try:
+            async with asyncio.timeout(DISK):
+                await asyncio.to_thread(os.stat, self._config.root)
+        except (TimeoutError, OSError) as fault:
+            self._log.error("daemon.stuck", why=f"the disk of root does not answer: {fault}")
+            return False
+        if stuck := self._supervisor.stuck:
+            self._log.error("daemon.stuck", why="no progress", sessions=stuck)
+        return not stuck
 
     # ---- what changes on the disk
 
@@ -157,9 +201,12 @@ class Daemon:
         self._reload = asyncio.get_running_loop().call_later(delay, self._begin_reload)
 
     def _begin_reload(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._reloaded())
-        self._reloads.add(task)
-        task.add_done_callback(self._reloads.discard)
+        self._background(self._reloaded())
+
+    def _background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _reloaded(self) -> None:
         """Take the new configuration if it is right; else say what is wrong with it and keep the old one."""

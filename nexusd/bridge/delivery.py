@@ -194,6 +194,7 @@ class Delivery:
             identity = f"bounced-{self.claimed.ulid}"
             await session.notice("bounced", identity, text, file=self.claimed.name, error=note["error"])
         await asyncio.to_thread(session.sending.finish, self.claimed, outcome)
+        session.counts["sent" if outcome.sent else "bounced"] += 1
         log = session.log.debug if outcome.sent else session.log.warning
         event = "outbox.sent" if outcome.sent else "outbox.failed"
         log(event, file=self.claimed.name, attempts=outcome.note["attempts"])

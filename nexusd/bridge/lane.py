@@ -23,6 +23,7 @@ class Lane:
         self._task: asyncio.Task[None] | None = None
         self._again = False
         self._closed = False
+        self._began = 0.0
 
     def wake(self, delay: float = 0.0) -> None:
         """Run soon: now, once more after the run under way, or in `delay` seconds if that is earlier than planned."""
@@ -37,9 +38,9 @@ class Lane:
             self._timer = loop.call_later(delay, self._start)
 
     @property
-    def busy(self) -> bool:
-        """Whether a run is under way."""
-        return self._task is not None
+    def busy_for(self) -> float:
+        """Seconds that the run under way has taken so far; 0 between runs."""
+        return asyncio.get_running_loop().time() - self._began if self._task is not None else 0.0
 
     def stop(self) -> None:
         """Begin no more runs."""
@@ -58,9 +59,11 @@ class Lane:
             await asyncio.wait({self._task})
 
     def _start(self) -> None:
+        loop = asyncio.get_running_loop()
         self._timer = None
         self._again = False
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._began = loop.time()
+        self._task = loop.create_task(self._run())
 
     async def _run(self) -> None:
         try:

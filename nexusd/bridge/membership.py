@@ -50,6 +50,7 @@ async def enter(session: Session) -> None:
 
 async def failed(session: Session, fault: RequestError) -> float:
     """What a failed request of any kind means for the session; the seconds until it is worth trying again."""
+    session.counts[f"failed_{fault.fate.value}"] += 1
     if fault.fate is Fate.WAIT:
         session.happened(Event.FAILED, f"{fault.code}: {fault}")
         return session.link.wait_for(fault)

@@ -45,7 +45,7 @@ class Poller:
         if session.ended:
             return None
         try:
-            async with session.link.budget.turn(Turn.POLL):
+            async with session.turn(Turn.POLL):
                 if not session.joined:
                     await membership.enter(session)
                     if session.ended:
@@ -102,6 +102,7 @@ class Poller:
         for own in news.own:
             session.log.debug("own.seen", cursor=own.cursor)
         if news.heard:
+            session.counts["received"] += news.heard
             session.log.debug("inbox.received", messages=news.heard, seq=state.seq)
             session.stirred()
         return bool(news.heard)

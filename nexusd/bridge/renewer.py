@@ -46,7 +46,7 @@ class Renewer:
             await self._lapse()
             return None
         try:
-            async with session.link.budget.turn(Turn.RENEW):
+            async with session.turn(Turn.RENEW):
                 ttl = session.settings.ttl
                 renewed = await session.link.client.renew(session.id, session.agent, ttl=int(ttl) if ttl else None)
         except RequestError as fault:

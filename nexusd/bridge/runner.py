@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from nexusd.bridge.hook import Hook
 from nexusd.bridge.lane import Lane
 from nexusd.bridge.poller import Poller
 from nexusd.bridge.renewer import Renewer
 from nexusd.bridge.sender import Sender
 from nexusd.bridge.states import Event
 from nexusd.errors import NexusError
+from nexusd.wire.budget import Turn
 
 if TYPE_CHECKING:
     from random import Random
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from nexusd.bridge.session import Session
     from nexusd.config.records import Settings
 
+STUCK = 300.0  # seconds; the longest step is a handful of requests with their deadlines
 MOST_STEPS = 10_000  # of one `once`: a bound, not a plan
 
 
@@ -32,13 +35,22 @@ class Runner:
         self.poll = Lane(self._poller.step, self._fault)
         self.send = Lane(self._sender.step, self._fault)
         self.renew = Lane(self._renewer.step, self._fault)
+        self._hook = Hook(session)
+        self.hook = Lane(self._hook.step, self._hook_fault)
         session.on_restart = self.poll.wake
+        session.on_commit = self.hook.wake
         session.on_active = self._active
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
         """In the order in which they matter."""
-        return self.renew, self.send, self.poll
+        return self.renew, self.send, self.poll, self.hook
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a lane has made no progress for longer than anything it does can take."""
+        kinds = ((self.renew, Turn.RENEW), (self.send, Turn.SEND), (self.poll, Turn.POLL))
+        return any(lane.busy_for > STUCK and kind not in self.session.waiting for lane, kind in kinds)
 
     def start(self) -> None:
         """Begin."""
@@ -54,9 +66,9 @@ class Runner:
             lane.wake()
 
     async def once(self) -> bool:
-        """One full pass: poll, send what is there, renew if due. Whether all went well."""
+        """One full pass: poll, send what is there, renew if due, run the hook. Whether all went well."""
         session = self.session
-        for step in (self._poller.step, self._drained, self._renewer.step):
+        for step in (self._poller.step, self._drained, self._renewer.step, self._hook.step):
             try:
                 await step()
             except Exception as fault:
@@ -90,6 +102,10 @@ class Runner:
         if self.session.ended:
             self.send.wake()
         self.renew.wake()
+
+    def _hook_fault(self, fault: Exception) -> float:
+        self.session.log.error("hook.fault", error=f"{type(fault).__name__}: {fault}")
+        return 60.0
 
     def _fault(self, fault: Exception) -> float:
         session = self.session

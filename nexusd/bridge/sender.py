@@ -68,7 +68,7 @@ class Sender:
     async def _send(self) -> float | None:
         session = self._session
         try:
-            async with session.link.budget.turn(Turn.SEND):
+            async with session.turn(Turn.SEND):
                 if self._delivery is None:
                     self._delivery = await self._claim()
                 if self._delivery is None:

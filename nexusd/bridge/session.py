@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +15,9 @@ import msgspec
 from nexusd.bridge.link import now
 from nexusd.bridge.sift import Known
 from nexusd.bridge.states import ENDED, Event, Status, after
-from nexusd.spool import atomic, line
+from nexusd.spool import atomic, line, prune
 from nexusd.spool import state as states
+from nexusd.spool.bookmark import slowest
 from nexusd.spool.inbox import Inbox
 from nexusd.spool.layout import ERROR, SessionFolder
 from nexusd.spool.outbox import Outbox
@@ -22,7 +25,7 @@ from nexusd.spool.sending import Outcome, Sending
 from nexusd.wire.backoff import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     import structlog
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from nexusd.clientdir import ClientDir
     from nexusd.config.records import SessionConfig, Settings
     from nexusd.secrets import Secrets
+    from nexusd.wire.budget import Turn
     from nexusd.wire.records import Lease
 
 VIEW_AGE = 50.0  # seconds; session.json is at most 60 s old
@@ -73,6 +77,8 @@ class Session:
         self.members: list[dict[str, Any]] | None = None
         self.unsent = 0
         self.failed = 0
+        self.waiting: set[Turn] = set()  # lanes that wait for the budget, which may be long
+        self.counts: Counter[str] = Counter()  # for the metrics; since the daemon's start
         self.on_commit: Callable[[], None] = lambda: None
         self.on_restart: Callable[[], None] = lambda: None  # the poller has to read anew
         self.on_active: Callable[[], None] = lambda: None  # a message either way: poll sooner, renew again
@@ -87,7 +93,9 @@ class Session:
         self.folder.make()
         loaded = states.load(self.folder)
         changed = loaded is not None and loaded.digest not in ("", self.digest)
-        self.state = states.State(seq=loaded.seq) if loaded and changed else loaded or states.State()
+        self.state = (
+            states.State(seq=loaded.seq, digest=loaded.digest) if loaded and changed else loaded or states.State()
+        )
         self._recover()
         if changed:
             self.state.cursor = None
@@ -103,7 +111,7 @@ class Session:
             self.status = Status(self.state.ended)
         if self.state.expires_at is not None:
             self.lease_until = now() + self.state.expires_at - time.time()
-        self.failed = sum(1 for name in os.listdir(self.folder.failed) if not name.endswith(ERROR))
+        self._count_failed()
 
     @property
     def ended(self) -> bool:
@@ -114,13 +122,15 @@ class Session:
         """Move to the next state; said in the log only when it changes something."""
         before, self.status = self.status, after(self.status, event)
         error = self.secrets.removed(error) if error else None
+        failures = self.backoff.failures
         if event is Event.ANSWERED:
             self.backoff.succeeded()
             self.gone_since = None
         if before is not self.status or error != self.last_error:
             level = self.log.info if event is Event.ANSWERED else self.log.warning
             if not (event is Event.ANSWERED and before is self.status):
-                level(f"session.{self.status.value}", **({"error": error} if error else {}))
+                said = {"error": error} if error else {"after_failures": failures} if failures else {}
+                level(f"session.{self.status.value}", **said)
             self.last_error = error
             self.touch()
 
@@ -159,6 +169,20 @@ class Session:
             greeted=self.state.cursor is not None or self.state.epoch > 0,
             keep_own=self.settings.inbox_own,
         )
+
+    @asynccontextmanager
+    async def turn(self, kind: Turn) -> AsyncIterator[None]:
+        """A turn of the server's budget; inside, its first request is paid for. The time inside is counted."""
+        self.waiting.add(kind)
+        try:
+            async with self.link.budget.turn(kind):
+                self.waiting.discard(kind)
+                began = time.monotonic()
+                yield
+                self.counts[f"{kind.name.lower()}s"] += 1
+                self.counts[f"{kind.name.lower()}_microseconds"] += int((time.monotonic() - began) * 1e6)
+        finally:
+            self.waiting.discard(kind)
 
     # ---- the one commit
 
@@ -231,6 +255,19 @@ class Session:
             if tail.cursor is not None:
                 self.state.cursor, self.state.last = tail.cursor, tail.last
         self._faulty = False
+
+    def prune(self) -> int:
+        """Remove files that are done with and old, but nothing that a reader or the hook has not read; how many."""
+        settings, at = self.settings, time.time()
+        removed = prune.prune(self.folder, keep_sent=settings.keep_sent, keep_failed=settings.keep_failed, now=at)
+        read = slowest(self.client_dir.path, self.folder.path)
+        read_up_to = self.state.seq if read is None else read
+        removed += prune.prune_inbox(self.folder, settings.keep_inbox, read_up_to=read_up_to, now=at)
+        self._count_failed()
+        return removed
+
+    def _count_failed(self) -> None:
+        self.failed = sum(1 for name in os.listdir(self.folder.failed) if not name.endswith(ERROR))
 
     # ---- what agents may read
 

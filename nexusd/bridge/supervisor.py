@@ -76,6 +76,22 @@ class Supervisor:
             parts.append(f"{len(self.skipped)} skipped")
         return ", ".join(parts)
 
+    @property
+    def stuck(self) -> list[str]:
+        """The sessions in which something hangs that has a bound."""
+        return [name for name, runner in self.runners.items() if runner.stuck]
+
+    async def prune(self) -> None:
+        """Remove what is done with and older than it is to be kept."""
+        for runner in list(self.runners.values()):
+            try:
+                removed = await asyncio.to_thread(runner.session.prune)
+            except OSError as fault:
+                self._log.warning("prune.failed", session=runner.session.name, error=str(fault))
+            else:
+                if removed:
+                    self._log.info("prune.removed", session=runner.session.name, files=removed)
+
     def budgets(self) -> dict[str, dict[str, float]]:
         """By server: requests so far, and seconds it is paused for."""
         return {
@@ -93,12 +109,11 @@ class Supervisor:
         self.skipped.pop(config.name, None)
         self._secrets.add(config.id)
         try:
-            session = self._opened(config)
+            runner = Runner(self._opened(config), self._rng)
         except (OSError, UserError) as fault:
             self.skipped[config.name] = self._secrets.removed(str(fault))
             self._log.error("session.skipped", session=config.name, error=str(fault))
             return
-        runner = Runner(session, self._rng)
         self.runners[config.name] = runner
         self._configs[config.name] = config
         if start:

@@ -38,6 +38,11 @@ class Bookmark:
         self.seq = 0
         self._beyond: set[int] = set()
 
+    @property
+    def exists(self) -> bool:
+        """Whether this reader was ever here."""
+        return os.path.exists(self._path)
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other readers of this name out, so that each line is consumed by one of them; reads it anew."""
@@ -63,7 +68,7 @@ class Bookmark:
         self._beyond = set(beyond)
 
     def fits(self, end: int) -> None:
-        """Begin again where the inbox ends before the bookmark: it is another inbox. `end` 0: it was only moved away."""
+        """Begin again where the inbox ends before the bookmark: it is another one. `end` 0: it was only moved away."""
         if end and end < self.seq:
             self._warn(f"the bookmark is at line {self.seq}, but the inbox ends at {end}; beginning at its first line")
             self.seq, self._beyond = 0, set()
@@ -82,4 +87,17 @@ class Bookmark:
         if len(self._beyond) > _MOST:
             self._beyond = set(sorted(self._beyond)[-_MOST:])
         numbers = (self.seq, *sorted(self._beyond))
+        atomic.private_folder(self._home)
         atomic.replace(self._path, " ".join(map(str, numbers)).encode() + b"\n")
+
+
+def slowest(client_dir: str, folder: str) -> int | None:
+    """The line up to which all readers of an inbox have come; None where it has no reader."""
+    found = []
+    home = os.path.dirname(Bookmark(client_dir, folder, "any")._path)  # noqa: SLF001 - the one place that knows it
+    for name in os.listdir(home) if os.path.isdir(home) else ():
+        if READER.fullmatch(name):
+            bookmark = Bookmark(client_dir, folder, name)
+            bookmark.load()
+            found.append(bookmark.seq)
+    return min(found, default=None)
