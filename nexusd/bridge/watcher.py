@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import structlog
 
-STEP = 10  # milliseconds that watchfiles gathers events for
+STEP = 5  # milliseconds that watchfiles gathers events for
 HEALTHY = 60.0  # seconds between looks while the watch works
 FIRST = 0.1  # seconds until a broken watch is tried again for the first time
 UNHEALTHY = 5.0  # seconds between looks, and until the watch is tried again, while it does not

@@ -19,11 +19,11 @@ def fsync_folder(path: str) -> None:
         os.close(fd)
 
 
-def replace(path: str, data: bytes, *, durable: bool = True) -> None:
+def replace(path: str, data: bytes, *, durable: bool = True, entry: bool = True) -> None:
     """Put `data` in place of the file at `path` (mode 0600), whole or not at all.
 
-    `durable` False skips the fsyncs: for views of the state that are made anew anyway. A link at `path` is replaced,
-    not followed.
+    `durable` False skips the fsyncs: for views of the state that are made anew anyway. `entry` False leaves the fsync
+    of the folder to the caller. A link at `path` is replaced, not followed.
     """
     folder = os.path.dirname(path) or "."
     # As mkstemp does it, whose import would cost every hand command 8 ms.
@@ -40,7 +40,7 @@ def replace(path: str, data: bytes, *, durable: bool = True) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(aside)
         raise
-    if durable:
+    if durable and entry:
         fsync_folder(folder)
 
 

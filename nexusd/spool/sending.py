@@ -119,7 +119,7 @@ class Sending:
         """Decide: from here on no crash can send it again. Then move it, with its note, to where it belongs."""
         if claimed.intent.outcome is None:
             claimed.intent.outcome = outcome
-            self.note(claimed)
+            atomic.replace(self._intent_path(claimed.ulid), msgspec.json.encode(claimed.intent) + b"\n")
         into = self._folder.sent if outcome.sent else self._folder.failed
         settle(self._path(claimed), into, claimed.name, outcome.note, sent=outcome.sent)
         self._tidy(claimed.ulid)
@@ -165,7 +165,7 @@ def settle(path: str, into: str, name: str, note: dict[str, Any], *, sent: bool)
         with contextlib.suppress(FileNotFoundError):  # the note first: a crash in between is taken up again here
             os.rename(target + suffix, aside + suffix)
         os.rename(target, aside)
-    atomic.replace(target + suffix, msgspec.json.encode(note) + b"\n")
+    atomic.replace(target + suffix, msgspec.json.encode(note) + b"\n", entry=False)
     os.rename(path, target)
     atomic.fsync_folder(into)
     atomic.fsync_folder(os.path.dirname(path))
