@@ -91,7 +91,6 @@ class Transport:
                 proxy=proxy,
                 cookies=cookies,
                 headers=headers,
-                timeout=httpx.Timeout(deadline, connect=CONNECT),
                 limits=httpx.Limits(max_keepalive_connections=kept, keepalive_expiry=KEEPALIVE),
                 transport=handler,
             )
@@ -122,7 +121,7 @@ class Transport:
         clients.users += 1
         try:
             async with asyncio.timeout(self._deadline + wait):
-                return await self._exchange(clients, call, limit)
+                return await self._exchange(clients, call, limit, wait)
         except TimeoutError:
             self._retire(clients)
             reason = f"no whole answer within {self._deadline + wait:.0f} s"
@@ -143,9 +142,12 @@ class Transport:
             if clients.retired and not clients.users:
                 await clients.close()
 
-    async def _exchange(self, clients: _Clients, call: Call, limit: int) -> Answer:
+    async def _exchange(self, clients: _Clients, call: Call, limit: int, wait: float) -> Answer:
         client = clients.keeping if call.idempotent else clients.fresh
-        request = client.build_request(call.method, self.server + call.path, headers=call.headers, content=call.body)
+        patience = httpx.Timeout(self._deadline + wait, connect=CONNECT)
+        request = client.build_request(
+            call.method, self.server + call.path, headers=call.headers, content=call.body, timeout=patience
+        )
         response = await client.send(request, stream=True)
         try:
             headers = {name.lower(): value for name, value in response.headers.items()}
