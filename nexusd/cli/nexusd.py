@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": ("running", "serve all sessions until told to stop"),
     "add": ("adding", "get a session (by code, id or alias, or a new one) and have it served"),
+    "remove": ("removing", "serve a session no longer; --leave: leave it too"),
+    "status": ("reporting", "how the daemon and its sessions are, from files alone"),
+    "release": ("releasing", "put a file back from failed/ into the queue"),
     "relay": ("relaying", "run a NexusMessaging server of your own"),
     "demo": ("demo", "two agents, two daemons and a relay on this machine: see it work"),
 }

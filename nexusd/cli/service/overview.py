@@ -1,0 +1,190 @@
+"""What the files say of a daemon and its sessions. Nobody is asked: it works while the daemon hangs or is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+import tomllib
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from nexusd.config.keys import BY_NAME
+from nexusd.config.load import config_file, load
+from nexusd.errors import ConfigError
+from nexusd.spool import atomic, layout, rootlock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nexusd.config.records import Config
+
+SILENT = 90.0  # seconds without a report, which is made every 30, until a daemon counts as stuck
+_ROOT_LINE = re.compile(r"""^\s*root\s*=\s*(["'])(?P<root>.+?)\1""", re.MULTILINE)
+
+
+def overview(named: str | None) -> dict[str, Any]:
+    """All there is to know, a broken configuration included; times as the protocol writes them, ages in seconds."""
+    config, faults, root = _configuration(named)
+    daemon, report = _daemon(root)
+    if daemon["running"]:
+        faults = faults or [str(fault) for fault in report.get("rejected") or []]
+    skipped = report.get("skipped") if daemon["running"] else None
+    skipped = skipped if isinstance(skipped, dict) else {}
+    return {
+        "daemon": daemon,
+        "config": {"file": config_file(named), "inForce": report.get("config"), "rejected": faults},
+        "root": root,
+        "servers": report.get("servers") if daemon["running"] else {},
+        "sessions": [_session(root, name, skipped.get(name)) for name in _names(config, report, root)],
+    }
+
+
+def age(written: object) -> float | None:
+    """Seconds since a time that was written down; None where there is none."""
+    try:
+        return time.time() - datetime.fromisoformat(str(written)).timestamp()
+    except ValueError:
+        return None
+
+
+def _configuration(named: str | None) -> tuple[Config | None, list[str], str]:
+    """The configuration, or what is wrong with it; and the root either way."""
+    try:
+        config = load(named)
+    except ConfigError as fault:
+        return None, fault.faults, _root_of(config_file(named))
+    return config, [], config.root
+
+
+def _root_of(path: str) -> str:
+    """The root that a broken configuration means: what it says itself, if that much of it can be read."""
+    data = b""
+    with contextlib.suppress(OSError):
+        data = atomic.read_small(path) or b""
+    text = data.decode(errors="replace")
+    try:
+        given = tomllib.loads(text).get("root")
+    except tomllib.TOMLDecodeError:
+        line = _ROOT_LINE.search(text)
+        given = line["root"] if line else None
+    key = BY_NAME["root"]
+    with contextlib.suppress(ValueError):
+        if given is not None:
+            return str(key.parse(given, os.path.dirname(path)))
+    return str(key.parse(key.default, "/"))
+
+
+def _daemon(root: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Whether a daemon runs and how it is, and its last report."""
+    report = read(layout.report_file(root))
+    pid = rootlock.holder(root)
+    silent = None if pid is None else _silence(root, report, pid)
+    halted = bool(pid) and _halted(pid or 0)
+    return {
+        "running": pid is not None,
+        "stuck": halted or (silent is not None and silent > SILENT),
+        "halted": halted,
+        "pid": pid or None,
+        "version": report.get("version"),
+        "since": report.get("since"),
+        "reportedAt": report.get("at"),
+        "silentFor": None if silent is None else round(silent, 1),
+        "says": report.get("status"),
+    }, report
+
+
+def _silence(root: str, report: dict[str, Any], pid: int) -> float:
+    """Seconds since the daemon's last sign of life: its report, or its start where it has made none yet."""
+    begun = 0.0
+    with contextlib.suppress(OSError):
+        begun = os.stat(layout.lock_file(root)).st_mtime
+    reported = age(report.get("at")) if report.get("pid") == pid else None
+    return max(0.0, time.time() - begun if reported is None else reported)
+
+
+def _halted(pid: int) -> bool:
+    """Whether the process has been stopped by a signal (SIGSTOP, a debugger)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[:1] in ([b"T"], [b"t"])
+    except OSError:
+        return False
+
+
+def _names(config: Config | None, report: dict[str, Any], root: str) -> list[str]:
+    """The sessions' names: the configuration's, else what the daemon said last, else whatever has a folder."""
+    if config is not None:
+        return [session.name for session in config.sessions]
+    known = report.get("sessions")
+    if isinstance(known, list):
+        return sorted(map(str, known))
+    try:
+        folders = os.listdir(root)
+    except OSError:
+        return []
+    return sorted(name for name in folders if os.path.isdir(layout.SessionFolder(root, name).sending))
+
+
+def _session(root: str, name: str, skipped: str | None) -> dict[str, Any]:
+    """One session: what `session.json` says, and what is really in its folders."""
+    folder = layout.SessionFolder(root, name)
+    view = read(folder.view)
+    unsent = [*_times(folder.outbox), *_claimed(folder.sending)]
+    failed = list(_times(folder.failed, layout.ERROR))
+    expires_in = age(view.get("expiresAt"))
+    return {
+        **view,
+        "session": name,
+        "state": "skipped" if skipped else view.get("state") or "unknown",
+        "folder": folder.path,
+        "skipped": skipped,
+        "expiresIn": None if expires_in is None else round(-expires_in),
+        "unsent": len(unsent),
+        "oldestUnsent": _oldest(unsent),
+        "failed": len(failed),
+        "oldestFailed": _oldest(failed),
+        "newestFailed": round(time.time() - max(failed)) if failed else None,
+    }
+
+
+def _times(path: str, note: str | None = None) -> Iterator[float]:
+    """When each file was dropped; with `note` (what its name ends in) when that was written beside it."""
+    try:
+        names = os.listdir(path)
+    except OSError:
+        return
+    for name in names:
+        if layout.is_unfinished(name) or (note and name.endswith(note)):
+            continue
+        with contextlib.suppress(OSError):
+            dropped = os.lstat(os.path.join(path, name))
+            yield dropped.st_mtime if note is None else _noted(os.path.join(path, name + note), dropped.st_ctime)
+
+
+def _noted(path: str, otherwise: float) -> float:
+    try:
+        return os.lstat(path).st_mtime
+    except OSError:
+        return otherwise
+
+
+def _claimed(sending: str) -> Iterator[float]:
+    with contextlib.suppress(OSError):
+        for unique in os.listdir(sending):
+            yield from _times(os.path.join(sending, unique))
+
+
+def _oldest(times: list[float]) -> int | None:
+    return round(time.time() - min(times)) if times else None
+
+
+def read(path: str) -> dict[str, Any]:
+    """A JSON object from a file, or an empty one: such files are views, made anew anyway."""
+    try:
+        value = json.loads(atomic.read_small(path) or b"{}")
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,145 @@
+"""remove: a session is served no longer; with --leave it is also left."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import time
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from nexusd.cli.output import say
+from nexusd.cli.service.running import config_argument
+from nexusd.clientdir import ClientDir
+from nexusd.config.load import config_file, load
+from nexusd.errors import ConfigError, UserError
+from nexusd.serving import is_served
+from nexusd.spool import atomic
+from nexusd.spool.layout import NAME, SessionFolder
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+    from nexusd.cli.output import Verb
+    from nexusd.config.records import Config, SessionConfig
+
+PATIENCE = 10.0  # seconds for the daemon to let go: it notices at once, and requests under way get 3 s
+
+
+def remove_arguments(parser: ArgumentParser) -> None:
+    """Declare what `remove` takes."""
+    parser.add_argument("name", metavar="NAME", help="the session's name")
+    parser.add_argument("--leave", action="store_true", help="also leave it on the server, and forget its secrets")
+    config_argument(parser)
+
+
+def remove(args: Namespace) -> Verb:
+    """Take a session out of the configuration; its folder with all messages stays."""
+    file = os.path.join(os.path.dirname(config_file(args.config)), "sessions.d", f"{args.name}.toml")
+    try:
+        config = load(args.config)
+    except ConfigError:
+        # A broken file of one session must not keep it from being removed; for leaving, its id is needed.
+        if args.leave or not NAME.fullmatch(args.name) or not os.path.lexists(file):
+            raise
+        _unlink(file)
+        yield {"session": args.name, "removed": True, "left": False}
+        say(f"{file} is removed; the configuration had faults: see nexusd check")
+        return 0
+    session = _found(config, args.name, file)
+    folder = SessionFolder(config.root, args.name)
+    _unlink(file)
+    if not args.leave:
+        yield {"session": args.name, "removed": True, "left": False, "folder": folder.path}
+        say(f"{args.name} is served no longer; its folder with all messages stays: {folder.path}")
+        say(f"you are still in it: nexus leave {args.name} leaves, nexusd add {args.name} --alias ... serves it again")
+        return 0
+    state = ClientDir(config.client_dir, warn=say)
+    _wait_until_free(state, session)
+    status, answer, fault = _left(config, session, state)
+    said = {"session": args.name, "removed": True, "left": status == 0, "folder": folder.path, "server": answer}
+    yield {**said, "error": "not_left", "message": fault} if fault else said
+    if fault:
+        say(f"nexusd: {fault}")
+    if status:
+        say(f"{args.name} is served no longer, but not left; to try again: nexus leave {args.name}")
+    else:
+        say(f"its folder with all messages stays: {folder.path}")
+    return status
+
+
+def _found(config: Config, name: str, file: str) -> SessionConfig:
+    """The session, if it is ours to remove: one in a person's own file is shown to that person."""
+    session = next((s for s in config.sessions if s.name == name), None)
+    if session is None:
+        near = difflib.get_close_matches(name, [s.name for s in config.sessions], n=3, cutoff=0.5)
+        known = f"did you mean {' or '.join(near)}?" if near else "nexusd status shows what there is"
+        raise UserError("unknown_session", f"no session is called {name[:80]!r}; {known}")
+    if not os.path.lexists(file):
+        where = _lines(config.file or "", name)
+        raise UserError("in_config", f"{name} is written in {config.file}, which is yours: delete {where} there")
+    return session
+
+
+def _lines(path: str, name: str) -> str:
+    """Where the session's table stands in a person's file."""
+    header = re.compile(rf"""\s*\[\s*sessions\s*\.\s*(["']?){re.escape(name)}\1\s*\]""")
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    first = next((n for n, line in enumerate(lines, 1) if header.match(line)), None)
+    if first is None:
+        return f"what belongs to sessions.{name}"
+    following = (n for n, line in enumerate(lines[first:], first + 1) if line.lstrip().startswith("["))
+    last = next(following, len(lines) + 1) - 1
+    while last > first and not lines[last - 1].strip():
+        last -= 1
+    return f"lines {first} to {last}, [sessions.{name}]," if last > first else f"line {first}, [sessions.{name}],"
+
+
+def _unlink(file: str) -> None:
+    os.unlink(file)
+    atomic.fsync_folder(os.path.dirname(file))
+
+
+def _wait_until_free(state: ClientDir, session: SessionConfig) -> None:
+    """Wait for the daemon to let go: else it would poll while we leave, and take us for evicted."""
+    end = time.monotonic() + PATIENCE
+    while is_served(state, session.id):
+        if time.monotonic() > end:
+            raise UserError(
+                "still_served",
+                f"{session.name} is taken out of the configuration, but the daemon has not let go of it within "
+                f"{PATIENCE:.0f} s; see nexusd status, then run: nexus leave {session.name}",
+            )
+        time.sleep(0.05)
+
+
+def _left(config: Config, session: SessionConfig, state: ClientDir) -> tuple[int, Any, str | None]:
+    """Leave as `nexus leave` does: exit status, what the server said, and the fault if it could not be asked."""
+    from nexusd.cli.hand.leaving import leave  # noqa: PLC0415 - only with --leave
+
+    if state.agent(session.id) is None:
+        say("this session was never joined from here; what is kept of it is forgotten")
+        state.forget(session.id)
+        return 0, None, None
+    os.environ["NEXUS_CLIENT_DIR"] = config.client_dir
+    if config.allow_insecure:
+        os.environ["NEXUS_ALLOW_INSECURE"] = "1"
+    url = None if state.server(session.id) else session.server or config.server
+    verb = leave(Namespace(session=session.id, url=url, agent_id=None))
+    answers: list[Any] = []
+    try:
+        while True:
+            answers.append(next(verb))
+    except StopIteration as end:
+        return int(end.value or 0), _decoded(answers[-1] if answers else None), None
+    except UserError as fault:
+        return 1, None, str(fault)
+
+
+def _decoded(shown: Any) -> Any:
+    """What `leave` showed, as a value: it may be JSON text."""
+    import json  # noqa: PLC0415 - only with --leave
+
+    return json.loads(shown) if isinstance(shown, str | bytes) else shown

@@ -1,0 +1,73 @@
+"""What in an overview needs a person, in words that say what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nexusd.cli.service.overview import age
+
+WAITED = 600.0  # seconds that a file may wait, or a server be unreachable, before it is worth a person's time
+RECENT = 86_400.0  # seconds for which a file that came to failed/ is news
+OVERDUE = 0.1  # of the time to live: with so little left, all attempts to renew must have failed
+
+
+def troubles(seen: dict[str, Any]) -> list[str]:
+    """Sentences, the worst first; none when all is well."""
+    return [*_daemon(seen), *(f"{s['session']}: {said}" for s in seen["sessions"] for said in _session(seen, s))]
+
+
+def span(seconds: float) -> str:
+    """Seconds as people say them."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _daemon(seen: dict[str, Any]) -> list[str]:
+    daemon, rejected = seen["daemon"], seen["config"]["rejected"]
+    pid = daemon["pid"]
+    found = []
+    if not daemon["running"]:
+        found.append(f"nexusd is not running on {seen['root']}; start it: nexusd run, or systemctl --user start nexusd")
+    elif daemon["halted"]:
+        found.append(f"nexusd (pid {pid}) has been halted by a signal; let it go on: kill -CONT {pid}")
+    elif daemon["stuck"]:
+        found.append(
+            f"nexusd (pid {pid}) is stuck: no sign of life for {span(daemon['silentFor'])}; "
+            f"look at its log, then end it: kill -9 {pid} (nothing is lost)"
+        )
+    if rejected:
+        kept = "the old one is in force" if daemon["running"] else "nexusd would not start"
+        found.append(f"the configuration is broken, {kept}; mend it: {'; '.join(map(str, rejected))}")
+    return found
+
+
+def _session(seen: dict[str, Any], session: dict[str, Any]) -> list[str]:
+    name, state, error = session["session"], session["state"], session.get("lastError")
+    if not seen["daemon"]["running"]:
+        return [f"{session['unsent']} unsent"] if session["unsent"] else []
+    if state == "skipped":
+        return [f"it is not served: {session['skipped']}"]
+    found = []
+    ended = {
+        "expired": f"it has expired; nexusd remove {name}, and add a new one",
+        "left": f"it was left by hand; nexusd remove {name}",
+        "stopped": f"it stopped and waits for you: {error}",
+        "evicted": f"the server put us out: {error or 'we are let in again by and by'}",
+        "unknown": "the daemon has not taken it up yet; look again in a second, then at its log",
+    }
+    if state in ended:
+        found.append(ended[state])
+    polled = age(session.get("lastPollAt"))
+    if state in ("backoff", "joining") and error and (polled is None or polled > WAITED):
+        found.append(f"{'never reached' if polled is None else f'not reached for {span(polled)}'}: {error}")
+    if state in ("active", "backoff", "evicted"):
+        left, ttl = session["expiresIn"], session.get("ttl")
+        if left is not None and isinstance(ttl, int | float) and left < ttl * OVERDUE:
+            found.append(f"it expires in {span(max(left, 0))} and is not renewed; see renew_for, and its log")
+    if (waiting := session["oldestUnsent"]) is not None and waiting > WAITED:
+        found.append(f"{session['unsent']} unsent, the oldest for {span(waiting)}{f': {error}' if error else ''}")
+    if (failed := session["newestFailed"]) is not None and failed <= RECENT:
+        found.append(f"{session['failed']} in failed/; the reasons stand beside them, then nexusd release {name} FILE")
+    return found
