@@ -78,6 +78,7 @@ class Budget:
             _ticket.reset(token)
             if not ticket.spent:
                 self._tokens += 1.0
+                self._admit()
 
     def debit(self) -> None:
         """One request goes now. Those behind a turn's first (a second look, a rejoin) overdraw the bucket."""
