@@ -55,7 +55,7 @@ def test_where_the_server_does_not_let_go_the_secrets_stay_for_another_try(pair)
     alice, _ = pair  # she made the session, and a creator cannot leave
     ran, said = removed(alice, "chat", "--leave")
     assert (ran.returncode, said["removed"], said["left"]) == (1, True, False)
-    assert said["server"]["error"] == "forbidden"
+    assert said["error"] == "forbidden"
     assert "nexus leave chat" in ran.stderr
     assert list(alice.client_dir.glob("sessions/*/key"))
 

@@ -21,7 +21,7 @@ from nexusd.spool.layout import NAME, SessionFolder
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
-    from nexusd.cli.output import Verb
+    from nexusd.cli.output import Shown, Verb
     from nexusd.config.records import Config, SessionConfig
 
 PATIENCE = 10.0  # seconds for the daemon to let go: it notices at once, and requests under way get 3 s
@@ -57,11 +57,8 @@ def remove(args: Namespace) -> Verb:
         return 0
     state = ClientDir(config.client_dir, warn=say)
     _wait_until_free(state, session)
-    status, answer, fault = _left(config, session, state)
-    said = {"session": args.name, "removed": True, "left": status == 0, "folder": folder.path, "server": answer}
-    yield {**said, "error": "not_left", "message": fault} if fault else said
-    if fault:
-        say(f"nexusd: {fault}")
+    status, refused = _left(config, session, state)
+    yield {"session": args.name, "removed": True, "left": status == 0, "folder": folder.path, **refused}
     if status:
         say(f"{args.name} is served no longer, but not left; to try again: nexus leave {args.name}")
     else:
@@ -115,31 +112,30 @@ def _wait_until_free(state: ClientDir, session: SessionConfig) -> None:
         time.sleep(0.05)
 
 
-def _left(config: Config, session: SessionConfig, state: ClientDir) -> tuple[int, Any, str | None]:
-    """Leave as `nexus leave` does: exit status, what the server said, and the fault if it could not be asked."""
+def _left(config: Config, session: SessionConfig, state: ClientDir) -> tuple[int, dict[str, Any]]:
+    """Leave as `nexus leave` does, which also says how it went: the exit status, and the error if there was one."""
     from nexusd.cli.hand.leaving import leave  # noqa: PLC0415 - only with --leave
 
     if state.agent(session.id) is None:
         say("this session was never joined from here; what is kept of it is forgotten")
         state.forget(session.id)
-        return 0, None, None
+        return 0, {}
     os.environ["NEXUS_CLIENT_DIR"] = config.client_dir
     if config.allow_insecure:
         os.environ["NEXUS_ALLOW_INSECURE"] = "1"
     url = None if state.server(session.id) else session.server or config.server
     verb = leave(Namespace(session=session.id, url=url, agent_id=None))
-    answers: list[Any] = []
+    answer: Shown = {}
     try:
         while True:
-            answers.append(next(verb))
+            answer = next(verb)
     except StopIteration as end:
-        return int(end.value or 0), _decoded(answers[-1] if answers else None), None
+        status = int(end.value or 0)
     except UserError as fault:
-        return 1, None, str(fault)
-
-
-def _decoded(shown: Any) -> Any:
-    """What `leave` showed, as a value: it may be JSON text."""
-    import json  # noqa: PLC0415 - only with --leave
-
-    return json.loads(shown) if isinstance(shown, str | bytes) else shown
+        say(f"nexusd: {fault}")
+        return 1, {"error": fault.code, "message": str(fault)}
+    if not status or not isinstance(answer, dict):
+        return status, {}
+    # The server's own words; only these two, and without the id that an answer may hold.
+    words = {name: str(answer[name]).replace(session.id, "[secret]") for name in ("error", "message") if name in answer}
+    return status, words
