@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from nexusd.bridge import outgoing, sift, witness
 from nexusd.bridge.session import stamp
 from nexusd.errors import Fate, Refusal, RequestError
@@ -79,11 +81,16 @@ class Delivery:
         takes_json = message.payload is None or await session.link.takes_json()
         if not intent.doubtful or intent.epoch != session.state.epoch:
             intent.cursor, intent.epoch = highest, session.state.epoch
+        before = msgspec.structs.replace(intent)
         intent.sha256 = self._sha256
         intent.attempts += 1
         intent.posted_at = time.time()
         intent.doubtful = True
-        await asyncio.to_thread(session.sending.note, self.claimed)
+        try:
+            await asyncio.to_thread(session.sending.note, self.claimed)
+        except OSError:
+            self.claimed.intent = before  # not posted: a full disk is no reason for doubt
+            raise
         form = message if takes_json else message.as_text()
         try:
             sent = await session.link.client.send(
@@ -125,21 +132,22 @@ class Delivery:
         settled = since >= session.settings.settle or since < 0
         if not settled and self._looked_early:
             return session.settings.settle - since
+        known = session.known()  # before the poll: what came in meanwhile need not be in it
+        alone = same = False
         for after in (intent.cursor, None) if settled and intent.cursor is not None else (intent.cursor,):
             batch = await session.link.client.poll(session.id, session.agent, after=after)
-            found = witness.find(
-                batch, message, agent=session.agent, keyed=session.key is not None, above=intent.cursor
-            )
-            if found:
+            ours = witness.candidates(batch, agent=session.agent, keyed=session.key is not None, above=intent.cursor)
+            if found := witness.find(ours, message):
                 await self._witnessed(*found)
                 return None
-            if after is None and settled and sift.restarted(batch, session.known()):
+            if after is None and settled and sift.restarted(batch, known):
                 session.server_restarted()
                 return 0.0
+            alone, same = not ours, after is None and sift.same_life(batch, known)
         self._looked_early = True
         if not settled:
             return max(0.0, session.settings.settle - since)
-        return await self._without_witness(since)
+        return await self._without_witness(since, absent=alone and same)
 
     async def _witnessed(self, message: Message, redacted: bool) -> None:
         session = self._session
@@ -147,14 +155,20 @@ class Delivery:
         session.state.echo = True
         session.state.highest = max(message.cursor or 0, session.state.highest or 0)
         receipt = self._receipt(message.id, message.cursor, _stamped(message.expires_at), "echo")
-        receipt.update(redacted=redacted)
+        as_text = self._message is not None and self._message.payload is not None and "json" not in message.fields
+        receipt.update(redacted=redacted, jsonAsText=as_text)
         await self._finish(Outcome(sent=True, note=receipt))
 
-    async def _without_witness(self, since: float) -> float | None:
-        """It was not seen. That proves something only where the server shows our own messages, and still had it."""
+    async def _without_witness(self, since: float, *, absent: bool) -> float | None:
+        """It was not seen. That proves something only where the server shows our own messages, and still had it.
+
+        `absent`: what we knew of the server's life is still there, and above the intent nothing of ours that might be
+        this message changed by the server.
+        """
         session, intent = self._session, self.claimed.intent
         proven = (
-            bool(session.state.echo)
+            absent
+            and bool(session.state.echo)
             and intent.epoch == session.state.epoch
             and (session.state.ttl is None or since < session.state.ttl)
         )
@@ -172,9 +186,9 @@ class Delivery:
     def _receipt(self, identity: str | None, cursor: int | None, expires_at: Any, confirmed: str) -> dict[str, Any]:
         intent = self.claimed.intent
         return {
-            "id": identity,
+            "id": _writable(identity),
             "cursor": str(cursor),
-            "expiresAt": expires_at,
+            "expiresAt": _writable(expires_at),
             "droppedAt": stamp(self.claimed.dropped_at),
             "sentAt": stamp(intent.posted_at),
             "sha256": self._sha256,
@@ -210,6 +224,11 @@ def error_note(refusal: Refusal, *, attempts: int) -> dict[str, Any]:
         "attempts": attempts,
         "at": stamp(),
     }
+
+
+def _writable(value: Any) -> str | None:
+    """A server's string, half surrogate pairs taken out: they can be read from JSON but not written as UTF-8."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else None
 
 
 def _stamped(at: float | None) -> str | None:

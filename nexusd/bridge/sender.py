@@ -140,7 +140,8 @@ class Sender:
             return delay
         waited = time.time() - min(self._failing_since, delivery.claimed.claimed_at)
         if waited > session.settings.give_up_after:
-            why = f"it could not be sent for {waited:.0f} s; last: {fault}"
+            doubt = "; one of its posts may have arrived" if delivery.claimed.intent.doubtful else ""
+            why = f"it could not be sent for {waited:.0f} s; last: {fault}{doubt}"
             await delivery.fail(Refusal("gave_up", why, "when the server is back: nexusd release NAME FILE"))
             self._done(delivery)
         return delay

@@ -71,6 +71,11 @@ def restarted(batch: Batch, known: Known) -> bool:
     return any(identity(m) not in inbox for m in others)
 
 
+def same_life(batch: Batch, known: Known) -> bool:
+    """Whether a poll without `after` proves that the server has not restarted: what stood at our cursor still does."""
+    return any(m.cursor == known.cursor is not None and identity(m) == known.last for m in batch.messages)
+
+
 def sift(batch: Batch, known: Known, *, reread: bool = False) -> News:
     """The new messages, in cursor order. `reread`: everything the server has was asked for because it had restarted."""
     news = News(None if reread else known.cursor, known.last, restarted=reread)

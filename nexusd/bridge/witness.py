@@ -19,25 +19,23 @@ LITERAL = 16  # bytes that must be left of a redacted text for it to say anythin
 _REDACTED = re.compile(r"\[REDACTED(?::[^\[\]]{0,64})?\]")
 
 
-def find(batch: Batch, sent: Outgoing, *, agent: str, keyed: bool, above: int | None) -> tuple[Message, bool] | None:
-    """The witness and whether it was redacted, or None.
+def candidates(batch: Batch, *, agent: str, keyed: bool, above: int | None) -> list[Message]:
+    """What is ours and has a cursor above the intent's."""
+    start = -1 if above is None else above
+    return [m for m in batch.messages if m.cursor is not None and m.cursor > start and is_own(m, agent, keyed=keyed)]
 
-    A witness is ours, has a cursor above the intent's, and an equal body; with redactions it must be the only one.
+
+def find(ours: list[Message], sent: Outgoing) -> tuple[Message, bool] | None:
+    """The witness among the candidates and whether it was redacted, or None.
+
+    Its body is equal to one of the forms in which it may have been sent; with redactions it must be the only one.
     """
-    candidates = [
-        m
-        for m in batch.messages
-        if m.cursor is not None and m.cursor > (-1 if above is None else above) and is_own(m, agent, keyed=keyed)
-    ]
-    for message in candidates:
-        if _body(message) == _sent(sent):
+    forms = {_canonical(sent.text, sent.payload), _canonical(sent.as_text().text, None)}
+    for message in ours:
+        if _body(message) in forms:
             return message, False
-    redacted = [m for m in candidates if _matches(_body(m), _sent(sent))]
+    redacted = [m for m in ours if any(_matches(_body(m), form) for form in forms)]
     return (redacted[0], True) if len(redacted) == 1 else None
-
-
-def _sent(sent: Outgoing) -> str:
-    return _canonical(sent.text, sent.payload)
 
 
 def _body(message: Message) -> str:
