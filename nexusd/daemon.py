@@ -236,6 +236,7 @@ class Daemon:
             "since": self._since,
             "at": stamp(),
             "config": self._config.file,
+            "clientDir": self._config.client_dir,
             "rejected": self._rejected,
             "status": self._status,
             "skipped": self._supervisor.skipped,

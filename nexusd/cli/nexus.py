@@ -40,6 +40,7 @@ COMMANDS = {
     "config": ("naming", "the default server: set-url URL, show, unset"),
     "bind": ("naming", "note on which server a session lives, after asking it"),
     "doctor": ("examining", "check every session and server"),
+    "skill": ("teaching", "the page that teaches an agent to use all this"),
 }
 
 
@@ -50,7 +51,7 @@ def parser(command: str | None = None) -> ArgumentParser:
     whole = Parser(
         prog="nexus",
         description="NexusMessaging from the command line. stdout is JSON, stderr is for people.",
-        epilog="A session is given by its id, its alias, the name of the daemon's folder, or - to read it from stdin.",
+        epilog="A session is given by its id, its alias, its folder (name or path), or - to read the id from stdin.",
     )
     whole.add_argument("--version", action="store_true", help="print the version as JSON")
     commands = whole.add_subparsers(metavar="COMMAND", parser_class=Parser)

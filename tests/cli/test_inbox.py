@@ -294,3 +294,52 @@ def test_two_readers_of_one_name_get_each_line_once(nexus, box):
     writer.join()
     got += seqs(nexus("read", "research"))
     assert sorted(got) == list(range(1, box.seq + 1))
+
+
+def test_a_bounced_file_is_named_in_the_text(nexus, box):
+    box.append("it is empty", kind="notice", notice="bounced", file="x\x1b[2J.json")
+    assert "notice of nexusd (bounced, x\\u001b[2J.json)" in nexus("read", "research", "--text").out
+
+
+@pytest.mark.parametrize("told", ["path", "relative", "dot"])
+def test_a_session_may_be_given_by_its_folder_wherever_its_secrets_are(nexus, box, tmp_path, told):
+    root = tmp_path / "root"
+    (root / ".nexusd").mkdir()
+    (root / ".nexusd" / "daemon.json").write_text(json.dumps({"clientDir": nexus.home}))
+    del nexus.env["NEXUS_CLIENT_DIR"]
+    nexus.env["HOME"] = str(tmp_path / "elsewhere")
+    box.append("a")
+    name, where = {
+        "path": (box.path.parent, "/"),
+        "relative": ("root/research", tmp_path),
+        "dot": (".", box.path.parent),
+    }[told]
+    ran = subprocess.run(
+        [sys.executable, "-m", "nexusd.cli.nexus", "read", str(name)],
+        env=nexus.env,
+        cwd=where,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.encode() == box.path.read_bytes()
+
+
+@pytest.mark.parametrize("report", ["", "{", "[]", '{"clientDir": 7}'])
+def test_a_folder_that_is_nobodys_is_said(nexus, tmp_path, report):
+    (tmp_path / "none").mkdir()
+    (tmp_path / ".nexusd").mkdir()
+    (tmp_path / ".nexusd" / "daemon.json").write_text(report)
+    del nexus.env["NEXUS_CLIENT_DIR"]
+    for name, word in (("none", "no daemon has served"), ("nothing", "no such folder")):
+        ran = nexus("read", str(tmp_path / name))
+        assert (ran.status, ran.json["error"]) == (1, "session_not_found")
+        assert word in ran.err
+
+
+def test_skill_prints_the_page_as_it_is(nexus):
+    with open(os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(__file__))), "SKILL.md")) as page:
+        written = page.read()
+    ran = nexus("skill")
+    assert (ran.status, ran.out, ran.err) == (0, written, "")
+    assert len(written.splitlines()) < 150

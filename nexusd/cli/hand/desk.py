@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,9 +38,11 @@ class Desk:
     # ---- who and where
 
     def session(self, name: str) -> str:
-        """The session id behind an id, an alias or a daemon's folder name; `-` reads it from stdin."""
+        """The session id behind an id, an alias, a daemon's folder or its name; `-` reads it from stdin."""
         if name == "-":  # an id is a secret, and arguments can be seen by others
             name = sys.stdin.readline().strip()
+        if "/" in name or name == ".":
+            return self._of_folder(name)
         aliased = self.state.aliases().get(name)
         if aliased is not None and is_session_id(aliased):
             return aliased
@@ -143,6 +146,22 @@ class Desk:
 
         answer = self.direct(server).ask(call, limit=limit)
         return Reply(answer.body.decode(errors="replace"), json_object(call, answer))
+
+    def _of_folder(self, given_path: str) -> str:
+        """The session of a folder: who was told a path need not know where that daemon keeps its secrets."""
+        import json  # noqa: PLC0415 - rare
+
+        path = os.path.realpath(os.path.expanduser(given_path))
+        if "NEXUS_CLIENT_DIR" not in os.environ:
+            report = os.path.join(os.path.dirname(path), ".nexusd", "daemon.json")
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(report, "rb") as file:
+                self.state = ClientDir(json.load(file)["clientDir"], warn=say)
+        for session in self.state.sessions():
+            folder = self.folder(session)
+            if folder and os.path.realpath(folder) == path:
+                return session
+        why = "no daemon has served a session from there" if os.path.isdir(path) else "there is no such folder"
+        raise UserError("session_not_found", f"{given_path[:200]}: {why}; what there is: nexus ls")
 
     def _nearest(self, name: str) -> str:
         from difflib import get_close_matches  # noqa: PLC0415 - only for a typing error

@@ -30,7 +30,10 @@ def block(line: Line, now: float) -> str:
     session = clean(str(value.get("session", "?")))
     head = f"[{line.seq}] {session}"
     if value.get("kind") == "notice":
-        return f"{head}: notice of nexusd ({clean(str(value.get('notice')))}){age}\n{escaped(_content(value))}\n\n"
+        what = clean(str(value.get("notice"))) + (
+            f", {clean(value['file'])}" if isinstance(value.get("file"), str) else ""
+        )
+        return f"{head}: notice of nexusd ({what}){age}\n{escaped(_content(value))}\n\n"
     if value.get("kind") == "system":
         sender = "the server's greeting"
     else:

@@ -44,6 +44,7 @@ def demo_arguments(parser: ArgumentParser) -> None:
 def demo(args: Namespace) -> Verb:
     """Show the whole way of a message, there and back."""
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the daemons must not outlive us
     with contextlib.ExitStack() as stack:
         folder = tempfile.mkdtemp(prefix="nexusd-demo-")
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
