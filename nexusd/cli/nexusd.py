@@ -21,6 +21,7 @@ COMMANDS = {
     "remove": ("removing", "serve a session no longer; --leave: leave it too"),
     "status": ("reporting", "how the daemon and its sessions are, from files alone"),
     "release": ("releasing", "put a file back from failed/ into the queue"),
+    "unit": ("unit", "print a systemd unit for this installation"),
     "relay": ("relaying", "run a NexusMessaging server of your own"),
     "demo": ("demo", "two agents, two daemons and a relay on this machine: see it work"),
 }

@@ -137,5 +137,5 @@ def _left(config: Config, session: SessionConfig, state: ClientDir) -> tuple[int
     if not status or not isinstance(answer, dict):
         return status, {}
     # The server's own words; only these two, and without the id that an answer may hold.
-    words = {name: str(answer[name]).replace(session.id, "[secret]") for name in ("error", "message") if name in answer}
-    return status, words
+    told = [(name, answer.get(name)) for name in ("error", "message")]
+    return status, {name: str(words).replace(session.id, "[secret]") for name, words in told if words}
