@@ -92,7 +92,7 @@ def parse(line: bytes, session: str) -> Line | None:
     except ValueError:
         return None
     seq = fields.get("seq", b"")
-    if not seq.isdigit() or jsontext.string(fields.get("session")) != session or "kind" not in fields:
+    if not seq.isdigit() or len(seq) > 18 or jsontext.string(fields.get("session")) != session or "kind" not in fields:
         return None
     cursor = (fields.get("cursor") or b"").strip(b'"')
     return Line(int(seq), int(cursor) if cursor.isdigit() and len(cursor) <= 30 else None, fields)

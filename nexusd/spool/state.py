@@ -38,6 +38,10 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     noticed: list[str] = []  # ids of notices that hold until their cause is over
 
 
+class _Versioned(msgspec.Struct):
+    version: int = VERSION
+
+
 def digest_of(server: str, session: str) -> str:
     """The id's digest. Ids have 128 bits or more, so it gives nothing away."""
     return hashlib.sha256(f"{server}\n{session}".encode()).hexdigest()
@@ -52,12 +56,13 @@ def load(folder: SessionFolder) -> State | None:
     if not data:
         return None
     try:
-        state = msgspec.json.decode(data, type=State)
+        if msgspec.json.decode(data, type=_Versioned).version > VERSION:
+            raise UserError(
+                "newer_state", f"{folder.state} was written by a newer nexusd; run that one, or a later one"
+            )
+        return msgspec.json.decode(data, type=State)
     except (msgspec.DecodeError, RecursionError):
         return None
-    if state.version > VERSION:
-        raise UserError("newer_state", f"{folder.state} was written by a newer nexusd; run that one, or a later one")
-    return state
 
 
 def save(folder: SessionFolder, state: State) -> None:
