@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from nexusd.errors import RootLocked
+from nexusd.spool import layout
+from nexusd.spool.rootlock import RootLock, holder
+
+
+@pytest.fixture
+def root(tmp_path) -> str:
+    return str(tmp_path / "root")
+
+
+def test_a_second_daemon_is_told_the_first_ones_pid(root):
+    lock = RootLock(root)
+    with pytest.raises(RootLocked, match=f"pid {os.getpid()}") as caught:
+        RootLock(root)
+    assert (caught.value.exit_status, caught.value.code) == (75, "root_locked")
+    assert holder(root) == os.getpid()
+    lock.close()
+
+
+def test_a_root_that_was_let_go_can_be_taken_again(root):
+    RootLock(root).close()
+    assert holder(root) is None
+    RootLock(root).close()
+
+
+def test_a_lock_file_that_a_dead_daemon_left_is_no_lock(root):
+    code = f"import os; from nexusd.spool.rootlock import RootLock; lock = RootLock({root!r}); os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    with open(layout.lock_file(root)) as file:
+        assert file.read().strip().isdigit()
+    assert holder(root) is None
+    lock = RootLock(root)
+    assert holder(root) == os.getpid()
+    lock.close()
+
+
+def test_a_longer_pid_of_an_earlier_daemon_leaves_no_digits_behind(root):
+    RootLock(root).close()
+    with open(layout.lock_file(root), "w") as file:
+        file.write("1234567890123\n")
+    lock = RootLock(root)
+    assert holder(root) == os.getpid()
+    lock.close()
+
+
+def test_a_lock_without_a_readable_pid_is_a_lock_all_the_same(root):
+    lock = RootLock(root)
+    with open(layout.lock_file(root), "w") as file:
+        file.write("\xff?")
+    with pytest.raises(RootLocked):
+        RootLock(root)
+    assert holder(root) == 0
+    lock.close()
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(root, tmp_path):
+    os.makedirs(os.path.dirname(layout.lock_file(root)))
+    os.symlink(tmp_path / "elsewhere", layout.lock_file(root))
+    with pytest.raises(OSError, match="symbolic links"):
+        RootLock(root)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_nobody_holds_a_root_that_is_not_there(root):
+    assert holder(root) is None
