@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nexusd.errors import Fate, RequestError
@@ -11,11 +13,15 @@ from nexusd.wire.client import NexusClient
 from nexusd.wire.transport import Transport
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nexusd.config.records import Config
     from nexusd.wire.records import Health
 
 WINDOW = 60.0  # seconds to pause after a 429 that names none
 CAPS_LIFETIME = 300.0  # seconds
+LONG_POLL = 50  # seconds; at rest that is fewer requests than a poll each 30 s
+LONG_POLLS = 64  # at once to one server; each holds a connection, and httpx slows down with their square
 
 
 def now() -> float:
@@ -37,7 +43,9 @@ class Link:
             clock=now,
         )
         self._health: Health | None = None
-        self._health_at = 0.0
+        self._health_at = -CAPS_LIFETIME
+        self._asking = asyncio.Lock()
+        self._held = 0
 
     @property
     def server(self) -> str:
@@ -51,13 +59,36 @@ class Link:
         return seconds
 
     async def takes_json(self) -> bool:
-        """Whether messages may have a `json` part; asked for again every five minutes. RequestError."""
-        if self._health is None or now() - self._health_at > CAPS_LIFETIME:
-            try:
-                self._health = await self.client.health()
-            except RequestError as fault:
-                if fault.fate is not Fate.REFUSED:
-                    raise
-                return False  # a server without /health is an old one
-            self._health_at = now()
-        return self._health.takes_json
+        """Whether messages may have a `json` part. RequestError."""
+        health = await self._known_health()
+        return health is not None and health.takes_json
+
+    async def long_poll(self) -> int:
+        """Seconds that a poll may ask to be held back; 0 where the server offers none, or holds enough. RequestError."""
+        if self._held >= LONG_POLLS:
+            return 0
+        health = await self._known_health()
+        return LONG_POLL if health is not None and health.long_poll else 0
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Counts a poll that the server holds back."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+
+    async def _known_health(self) -> Health | None:
+        """What the server says of itself, asked again every five minutes; None for an old one that has no /health."""
+        if now() - self._health_at > CAPS_LIFETIME:
+            async with self._asking:  # once for all its sessions
+                if now() - self._health_at > CAPS_LIFETIME:
+                    try:
+                        self._health = await self.client.health()
+                    except RequestError as fault:
+                        if fault.status is None or fault.fate is Fate.WAIT:
+                            raise
+                        self._health = None
+                    self._health_at = now()
+        return self._health

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 LOOK_BACK = 300.0  # seconds between polls that ask from the very first: a restarted server is noticed within them
 EASING = 1.5  # each quiet poll waits this much longer, from active_poll_interval to poll_interval
+HELD = 1.0  # seconds; a poll that took longer was held back by the server, and the next may follow at once
 SPREAD = 0.1  # intervals vary by this part, so that sessions do not march in step
 
 
@@ -33,11 +35,18 @@ class Poller:
         self._rng = rng
         self._on_ready = on_ready
         self._interval = 0.0
+        self._asked_at = now()
         self._looked_back_at: float | None = None
+        self._long: asyncio.Task[Batch] | None = None  # a poll that the server holds back until something comes
 
     def stir(self) -> None:
         """A message went out: an answer may follow soon."""
         self._interval = 0.0
+
+    def hang_up(self) -> None:
+        """Wait no longer for a poll that the server holds back."""
+        if self._long is not None:
+            self._long.cancel()
 
     async def step(self) -> float | None:
         """One poll; the seconds until the next."""
@@ -45,41 +54,71 @@ class Poller:
         if session.ended:
             return None
         try:
-            async with session.turn(Turn.POLL):
+            async with session.turn(Turn.POLL, self._worth):
                 if not session.joined:
                     await membership.enter(session)
                     if session.ended:
                         return None
+                rereading = session.state.reread
                 batch, whole = await self._ask()
         except RequestError as fault:
             return await membership.failed(session, fault)
-        rereading = session.state.reread
-        heard = await self._receive(batch, whole=whole)
+        if batch is None:
+            return 0.0
+        heard = await self._receive(batch, whole=whole, rereading=rereading)
         session.happened(Event.ANSWERED)
         if not session.polled or rereading != session.state.reread:
             session.polled = True
             self._on_ready()
-        return 0.0 if batch.cut or session.state.reread else self._next(heard)
+        held = now() - self._asked_at >= HELD
+        return 0.0 if batch.cut or session.state.reread or (held and not whole) else self._next(heard)
 
-    async def _ask(self) -> tuple[Batch, bool]:
-        """Poll; from the very first now and then, and whenever the cursor may belong to another life of the server."""
+    def _worth(self) -> float:
+        """How long it has not been asked, measured by how soon it wanted to be: each gets its turn in the end."""
+        wanted = self._interval or self._session.settings.active_poll_interval
+        return (now() - self._asked_at) / wanted
+
+    async def _ask(self) -> tuple[Batch | None, bool]:
+        """Poll; from the very first now and then, and whenever the cursor may belong to another life of the server.
+
+        The batch is None when a long poll was hung up.
+        """
         session, state = self._session, self._session.state
         due = self._looked_back_at is None or now() - self._looked_back_at >= LOOK_BACK
         whole = state.cursor is None or state.reread or due
-        batch = await session.link.client.poll(
-            session.id, session.agent, after=None if whole else state.cursor, members=due or session.members is None
-        )
+        members = due or session.members is None
+        after = None if whole else state.cursor
+        self._asked_at = now()
+        wait = 0 if whole else await session.link.long_poll()
+        if wait:
+            batch = await self._held(after, wait)
+        else:
+            batch = await session.link.client.poll(session.id, session.agent, after=after, members=members)
         if whole:
             self._looked_back_at = now()
-        if batch.members is not None:
+        if batch is not None and batch.members is not None:
             session.members = [{k: m.get(k) for k in ("agentId", "lastSeenAt")} for m in batch.members]
         return batch, whole
 
-    async def _receive(self, batch: Batch, *, whole: bool) -> bool:
+    async def _held(self, after: int | None, wait: int) -> Batch | None:
+        """A poll that the server may hold back for `wait` seconds."""
+        session = self._session
+        call = session.link.client.poll(session.id, session.agent, after=after, wait=wait)
+        with session.link.holding():
+            self._long = asyncio.ensure_future(call)
+            try:
+                await asyncio.wait({self._long})
+                return None if self._long.cancelled() else self._long.result()
+            finally:
+                self._long.cancel()
+                self._long = None
+
+    async def _receive(self, batch: Batch, *, whole: bool, rereading: bool) -> bool:
         """Take in what is new; whether somebody else spoke."""
         session, state = self._session, self._session.state
+        await session.mend()
         known = session.known()
-        if state.reread and not whole:
+        if state.reread and not rereading:
             return False  # a restart was noticed while this poll was under way: what it asked for means nothing now
         again = whole and (state.reread or sift.restarted(batch, known))
         news = sift.sift(batch, known, reread=again)

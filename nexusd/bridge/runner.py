@@ -37,7 +37,7 @@ class Runner:
         self.renew = Lane(self._renewer.step, self._fault)
         self._hook = Hook(session)
         self.hook = Lane(self._hook.step, self._hook_fault)
-        session.on_restart = self.poll.wake
+        session.on_restart = self._restarted
         session.on_commit = self.hook.wake
         session.on_active = self._active
 
@@ -79,6 +79,7 @@ class Runner:
         """Begin nothing more, let what is under way finish for `patience` seconds, write the state down."""
         for lane in self.lanes:
             lane.stop()
+        self._poller.hang_up()
         await asyncio.gather(*(lane.close(patience) for lane in self.lanes))
         self.session.close()
 
@@ -97,6 +98,10 @@ class Runner:
     def _sent(self) -> None:
         self._poller.stir()
         self.poll.wake(self.session.settings.active_poll_interval)
+
+    def _restarted(self) -> None:
+        self._poller.hang_up()
+        self.poll.wake()
 
     def _active(self) -> None:
         if self.session.ended:

@@ -171,11 +171,11 @@ class Session:
         )
 
     @asynccontextmanager
-    async def turn(self, kind: Turn) -> AsyncIterator[None]:
+    async def turn(self, kind: Turn, worth: Callable[[], float] = lambda: 0.0) -> AsyncIterator[None]:
         """A turn of the server's budget; inside, its first request is paid for. The time inside is counted."""
         self.waiting.add(kind)
         try:
-            async with self.link.budget.turn(kind):
+            async with self.link.budget.turn(kind, worth):
                 self.waiting.discard(kind)
                 began = time.monotonic()
                 yield
@@ -196,6 +196,12 @@ class Session:
         if entries:
             self.on_commit()
         self.touch()
+
+    async def mend(self) -> None:
+        """After a failed commit see what got to the disk all the same; before anything is judged as new. OSError."""
+        if self._faulty:
+            async with self._lock:
+                await asyncio.to_thread(self._recover)
 
     async def notice(self, what: str, identity: str, text: str, **more: str | int | None) -> None:
         """Tell the agent; at least once, always with the same identity."""

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,14 +34,22 @@ class _Ticket:
         self.spent = False
 
 
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """One who waits for a turn."""
+
+    given: asyncio.Future[None]
+    worth: Callable[[], float]
+
+
 _ticket: ContextVar[_Ticket | None] = ContextVar("ticket", default=None)
 
 
 class Budget:
     """One server's requests, shared by all its sessions: a bucket of 10 that fills at `per_minute` (0: no limit).
 
-    Renewals first; then sends, though at most two of three while a poll waits; then polls. Within each, first come
-    first served, and a session waits with one of a kind at a time: that is round robin by session.
+    Renewals first; then sends, though at most two of three while a poll waits; then polls. A session waits with one of
+    a kind at a time, so first come first served is round robin by session.
     """
 
     def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,22 +58,25 @@ class Budget:
         self._tokens = BUCKET
         self._filled_at = clock()
         self._paused_until = 0.0
-        self._waiting: tuple[deque[asyncio.Future[None]], ...] = (deque(), deque(), deque())
+        self._waiting: tuple[deque[_Waiting], ...] = (deque(), deque(), deque())
         self._sends_in_a_row = 0
         self._timer: asyncio.TimerHandle | None = None
         self.used = 0
 
     @asynccontextmanager
-    async def turn(self, kind: Turn) -> AsyncIterator[None]:
-        """Wait until a request of this kind may go; inside, the first one is paid for."""
+    async def turn(self, kind: Turn, worth: Callable[[], float] = lambda: 0.0) -> AsyncIterator[None]:
+        """Wait until a request of this kind may go; inside, the first one is paid for.
+
+        `worth` is asked each time a turn is given: of polls the one worth most goes first, else who came first.
+        """
         if any(self._waiting) or self._delay() > 0:
-            mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            mine = _Waiting(asyncio.get_running_loop().create_future(), worth)
             self._waiting[kind].append(mine)
             self._arm()
             try:
-                await mine
+                await mine.given
             except asyncio.CancelledError:
-                if mine.done() and not mine.cancelled():
+                if mine.given.done() and not mine.given.cancelled():
                     self._tokens += 1.0  # it was our turn: pass it on
                     self._admit()
                 raise
@@ -126,12 +138,12 @@ class Budget:
             self._timer = None
         while self._delay() <= 0 and (chosen := self._next()) is not None:
             self._take()
-            chosen.set_result(None)
+            chosen.given.set_result(None)
         self._arm()
 
-    def _next(self) -> asyncio.Future[None] | None:
+    def _next(self) -> _Waiting | None:
         for queue in self._waiting:
-            while queue and queue[0].done():
+            while queue and queue[0].given.done():
                 queue.popleft()
         renewals, sends, polls = self._waiting
         if renewals:
@@ -140,4 +152,7 @@ class Budget:
             self._sends_in_a_row += 1
             return sends.popleft()
         self._sends_in_a_row = 0
-        return polls.popleft() if polls else None
+        chosen = max((poll for poll in polls if not poll.given.done()), key=lambda poll: poll.worth(), default=None)
+        if chosen is not None:
+            polls.remove(chosen)
+        return chosen
