@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 LOOK_BACK = 300.0  # seconds between polls that ask from the very first: a restarted server is noticed within them
 EASING = 1.5  # each quiet poll waits this much longer, from active_poll_interval to poll_interval
-HELD = 1.0  # seconds; a poll that took longer was held back by the server, and the next may follow at once
+HELD = (
+    1.0  # seconds; a long poll that brought nothing any sooner was not held back, and the next must not follow at once
+)
 SPREAD = 0.1  # intervals vary by this part, so that sessions do not march in step
 
 
@@ -70,8 +72,14 @@ class Poller:
         if not session.polled or rereading != session.state.reread:
             session.polled = True
             self._on_ready()
-        held = now() - self._asked_at >= HELD
-        return 0.0 if batch.cut or session.state.reread or (held and not whole) else self._next(heard)
+        if batch.cut or session.state.reread or await self._may_hold(batch, whole=whole):
+            return 0.0
+        return self._next(heard)
+
+    async def _may_hold(self, batch: Batch, *, whole: bool) -> bool:
+        """Whether the next poll may follow at once, because the server will hold it back until something comes."""
+        ignored = not whole and not batch.messages and now() - self._asked_at < HELD
+        return not ignored and await self._session.link.long_poll() > 0
 
     def _worth(self) -> float:
         """How long it has not been asked, measured by how soon it wanted to be: each gets its turn in the end."""
