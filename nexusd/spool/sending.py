@@ -88,7 +88,8 @@ class Sending:
                 os.unlink(os.path.join(self._folder.sending, unique))
             elif unique.endswith(".json"):
                 if not os.path.isdir(os.path.join(self._folder.sending, unique.removesuffix(".json"))):
-                    os.unlink(os.path.join(self._folder.sending, unique))  # died while tidying up
+                    with contextlib.suppress(FileNotFoundError):  # tidied up a moment ago with its empty folder
+                        os.unlink(os.path.join(self._folder.sending, unique))  # died while tidying up
             else:
                 names = os.listdir(os.path.join(self._folder.sending, unique))
                 if names:
@@ -156,7 +157,7 @@ def settle(path: str, into: str, name: str, note: dict[str, Any], *, sent: bool)
     Only renames and a small write, so it works for links, pipes and folders too and reads nothing of them.
     """
     if len(os.fsencode(name)) > layout.LONGEST_NAME:
-        short = os.fsencode(name)[:100].decode(errors="replace")
+        short = os.fsencode(name)[:100].decode(errors="ignore")
         name = f"{short}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}"
     suffix = layout.RECEIPT if sent else layout.ERROR
     target = os.path.join(into, name)
