@@ -78,12 +78,14 @@ class Home:
         self.account = "" if root else pwd.getpwuid(os.geteuid()).pw_name
         usual = root or self.path == f"/home/{self.account}"
         self.name = "/home/%i" if usual else word(self.path)
+        self._any = usual and not root  # paths in it are the same for every account
         self._seen = not root
 
     def word(self, path: str) -> str:
         """A path as it stands in the unit."""
-        inside = self._seen and self.holds(path)
-        return self.name + word(path.removeprefix(self.path)) if inside else word(path)
+        if not (self._any and self.holds(path)):
+            return word(path)
+        return word("\0" + path.removeprefix(self.path)).replace("\0", self.name)
 
     def hidden(self, paths: Iterable[str]) -> list[str]:
         """Those of the paths that the sandbox would hide."""
