@@ -64,7 +64,7 @@ class Link:
         return health is not None and health.takes_json
 
     async def long_poll(self) -> int:
-        """Seconds that a poll may ask to be held back; 0 where the server offers none, or holds enough. RequestError."""
+        """Seconds that a poll may ask to be held back; 0 where none is offered, or enough are held. RequestError."""
         if self._held >= LONG_POLLS:
             return 0
         health = await self._known_health()

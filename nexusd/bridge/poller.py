@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from nexusd.bridge import membership, sift
+from nexusd.bridge import membership, pace, sift
 from nexusd.bridge.link import now
 from nexusd.bridge.states import Event
 from nexusd.errors import RequestError
@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from nexusd.wire.batch import Batch
 
 LOOK_BACK = 300.0  # seconds between polls that ask from the very first: a restarted server is noticed within them
-EASING = 1.5  # each quiet poll waits this much longer, from active_poll_interval to poll_interval
-HELD = (
-    1.0  # seconds; a long poll that brought nothing any sooner was not held back, and the next must not follow at once
-)
+HELD = 1.0  # seconds; a long poll that brought nothing sooner than that was not held back: the next must wait
 SPREAD = 0.1  # intervals vary by this part, so that sessions do not march in step
 
 
@@ -36,14 +33,14 @@ class Poller:
         self._session = session
         self._rng = rng
         self._on_ready = on_ready
-        self._interval = 0.0
+        self._stirred_at: float | None = None  # the last message either way; None: none in this life
         self._asked_at = now()
         self._looked_back_at: float | None = None
         self._long: asyncio.Task[Batch] | None = None  # a poll that the server holds back until something comes
 
     def stir(self) -> None:
-        """A message went out: an answer may follow soon."""
-        self._interval = 0.0
+        """A message went either way: another may follow soon."""
+        self._stirred_at = now()
 
     def hang_up(self) -> None:
         """Wait no longer for a poll that the server holds back."""
@@ -67,14 +64,15 @@ class Poller:
             return await membership.failed(session, fault)
         if batch is None:
             return 0.0
-        heard = await self._receive(batch, whole=whole, rereading=rereading)
+        if await self._receive(batch, whole=whole, rereading=rereading):
+            self.stir()
         session.happened(Event.ANSWERED)
         if not session.polled or rereading != session.state.reread:
             session.polled = True
             self._on_ready()
         if batch.cut or session.state.reread or await self._may_hold(batch, whole=whole):
             return 0.0
-        return self._next(heard)
+        return self._interval * self._rng.uniform(1 - SPREAD, 1 + SPREAD)
 
     async def _may_hold(self, batch: Batch, *, whole: bool) -> bool:
         """Whether the next poll may follow at once, because the server will hold it back until something comes."""
@@ -82,9 +80,14 @@ class Poller:
         return not ignored and await self._session.link.long_poll() > 0
 
     def _worth(self) -> float:
-        """How long it has not been asked, measured by how soon it wanted to be: each gets its turn in the end."""
-        wanted = self._interval or self._session.settings.active_poll_interval
-        return (now() - self._asked_at) / wanted
+        return pace.worth(now() - self._asked_at, self._interval)
+
+    @property
+    def _interval(self) -> float:
+        settings = self._session.settings
+        if self._stirred_at is None:
+            return settings.poll_interval
+        return pace.interval(now() - self._stirred_at, settings.active_poll_interval, settings.poll_interval)
 
     async def _ask(self) -> tuple[Batch | None, bool]:
         """Poll; from the very first now and then, and whenever the cursor may belong to another life of the server.
@@ -168,12 +171,3 @@ class Poller:
             )
             return [line.notice("gap", f"gap-absence-{state.epoch}-{state.cursor}", text)]
         return []
-
-    def _next(self, heard: bool) -> float:
-        settings = self._session.settings
-        quick = settings.active_poll_interval
-        if heard:
-            self._interval = quick
-        else:
-            self._interval = min(settings.poll_interval, max(quick, self._interval * EASING))
-        return self._interval * self._rng.uniform(1 - SPREAD, 1 + SPREAD)

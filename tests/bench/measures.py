@@ -1,0 +1,197 @@
+"""What is measured, each as a function that yields rows: name, value, unit, aim."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.bench import simulation
+from tests.world import Daemon, Relay, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Row(NamedTuple):
+    """One figure; `aim` is what it should not exceed."""
+
+    name: str
+    value: float
+    unit: str
+    aim: float | None = None
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder that goes away."""
+    with tempfile.TemporaryDirectory(prefix="nexusd-bench-") as path:
+        yield Path(path)
+
+
+@contextmanager
+def quiet_server() -> Iterator[str]:
+    """The server on which nothing happens."""
+    process = subprocess.Popen([sys.executable, "-m", "tests.bench.server"], stdout=subprocess.PIPE)
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+def with_sessions(home: Path, server: str, count: int, settings: str) -> Daemon:
+    """A daemon that is in so many sessions already."""
+    daemon = Daemon(home, server, "bench", settings=f'log_level = "info"\n{settings}')
+    (home / "sessions.d").mkdir(mode=0o700)
+    for n in range(count):
+        identity = hashlib.sha256(f"session {n}".encode()).hexdigest()[:48]
+        known = daemon.client_dir / "sessions" / identity
+        known.mkdir(parents=True, mode=0o700)
+        for name, value in (("agent", "bench"), ("key", "k" * 43), ("server", server)):
+            (known / name).write_text(value + "\n")
+        path = home / "sessions.d" / f"s{n}.toml"
+        path.touch(0o600)
+        path.write_text(f'id = "{identity}"\n')
+    return daemon
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss(pid: int) -> float:
+    """Its memory in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def requests(daemon: Daemon) -> int:
+    """Requests made so far, as the daemon reports them."""
+    report = json.loads((daemon.root / ".nexusd" / "daemon.json").read_text())
+    return sum(server["requests"] for server in report["servers"].values())
+
+
+def span(seconds: float) -> None:
+    """Let time pass: here it is what is measured against."""
+    time.sleep(seconds)
+
+
+def polls() -> Iterator[Row]:
+    """CPU of an empty poll, all included."""
+    with folder() as home, quiet_server() as server:
+        daemon = with_sessions(home / "d", server, 20, 'poll_interval = "100ms"\nactive_poll_interval = "100ms"')
+        daemon.start()
+        span(5)
+        pid = daemon.process.pid
+        log_before = cpu(pid)
+        began = time.monotonic()
+        span(10)
+        used, took = cpu(pid) - log_before, time.monotonic() - began
+        daemon.stop()
+        made = requests(daemon) / (time.monotonic() - began + 5) * took
+        yield Row("CPU of an empty poll", 1000 * used / made, "ms", 0.4)
+        curl = ["curl", "-s", "-o", "/dev/null", *([f"{server}/v1/sessions/x/messages?after=0"] * 100)]
+        before = os.times()
+        subprocess.run(curl, check=False)
+        after = os.times()
+        spent = after.children_user + after.children_system - before.children_user - before.children_system
+        yield Row("CPU of the same request by curl, 100 in one process", 10 * spent, "ms")
+
+
+def growth() -> Iterator[Row]:
+    """Memory, start and idle CPU over the number of sessions."""
+    aims = {50: (45, 0.5), 1000: (60, 1.5)}
+    for count in (10, 50, 100, 1000, 10_000):
+        memory, start = aims.get(count, (None, None))
+        with folder() as home, quiet_server() as server:
+            daemon = with_sessions(home / "d", server, count, 'poll_interval = "1d"\nactive_poll_interval = "1d"')
+            began = time.monotonic()
+            daemon.start(ready=False)
+            log = daemon.home / "log"
+            until(lambda log=log: "daemon.ready" in log.read_text(), patience=120)
+            yield Row(f"start to ready, {count} sessions", time.monotonic() - began, "s", start)
+            until(lambda log=log, count=count: log.read_text().count("session.renewed") >= count, patience=240)
+            span(3)
+            before = cpu(daemon.process.pid)
+            span(10)
+            yield Row(f"CPU at rest, {count} sessions", 10 * (cpu(daemon.process.pid) - before), "% of a core")
+            yield Row(f"memory, {count} sessions", rss(daemon.process.pid), "MiB", memory)
+            daemon.kill()
+
+
+def outbox() -> Iterator[Row]:
+    """From a rename to the server, and a burst."""
+    with folder() as home:
+        relay = Relay(home)
+        alice = Daemon(home / "a", relay.url, "alice", settings='log_level = "warning"\npoll_interval = "30s"')
+        alice.add("chat", "--create")
+        alice.start(ready=False)
+        until((alice.folder("chat") / "session.json").exists)
+        alice.drop("chat", "first", "warm up")
+        alice.receipt("chat", "first")
+        taken = []
+        for n in range(100):
+            began = time.time()
+            alice.drop("chat", f"{n}.txt", f"message {n}")
+            alice.receipt("chat", f"{n}.txt")
+            taken.append(1000 * (time.time() - began))
+        yield Row("rename to receipt, median of 100", median(taken), "ms", 15)
+        yield Row("rename to receipt, worst of 100", max(taken), "ms")
+        began = time.monotonic()
+        for n in range(10_000):
+            alice.drop("chat", f"burst{n}", f"{n}")
+        done = alice.folder("chat") / "sent" / "burst9999.receipt.json"
+        until(done.exists, patience=200)
+        yield Row("burst of 10,000 files, each", 1000 * (time.monotonic() - began) / 10_000, "ms")
+        alice.stop()
+        relay.stop()
+
+
+def backlog() -> Iterator[Row]:
+    """A poll that brings 10,000 messages, to its commit."""
+    from nexusd.bridge.sift import Known, sift
+    from nexusd.spool import line
+    from nexusd.spool.inbox import Inbox
+    from nexusd.spool.layout import SessionFolder
+    from nexusd.wire import batch, calls
+    from nexusd.wire.fate import Answer
+
+    one = '{"id":"msg_%d","agentId":"bob","text":"message number %d","cursor":"%d","verified":true}'
+    body = ('{"messages":[' + ",".join(one % (n, n, n) for n in range(1, 10_001)) + '],"nextCursor":"10000"}').encode()
+    with folder() as home:
+        place = SessionFolder(str(home), "chat")
+        place.make()
+        inbox = Inbox(place, rotate_at=1 << 30)
+        began = time.perf_counter()
+        found = batch.read(calls.poll("s" * 48, "alice"), Answer(200, {}, body))
+        news = sift(found, Known(None, "", set, "alice", keyed=True, greeted=False))
+        lines = [
+            line.render(e, seq=n, session="chat", received_at="2026-01-01T00:00:00.000Z")
+            for n, e in enumerate(news.entries, 1)
+        ]
+        inbox.append(lines, "now")
+        yield Row("a poll of 10,000 messages, to disk", time.perf_counter() - began, "s", 0.3)
+
+
+def waiting() -> Iterator[Row]:
+    """The simulation."""
+    figures = simulation.run()
+    tenth = figures["fixed"][0] / 10
+    for name, (mean, late) in figures.items():
+        yield Row(f"wait for a message, {name}, mean", mean, "s", tenth if name == "ours" else None)
+        yield Row(f"wait for a message, {name}, 95 %", late, "s")
+
+
+ALL = (backlog, waiting, outbox, polls, growth)
