@@ -57,7 +57,7 @@ def load(named: str | None = None, environ: Mapping[str, str] = os.environ) -> C
         loader.check_private(entry)
         loader.session(found, _Place(entry), name, loader.read(entry), top)
     loader.check_unique(path, found.values(), top["server"])
-    loader.check_server(path, top)
+    loader.check_server(_Place(path), top["server"], top)
     if loader.faults:
         raise ConfigError(loader.faults)
     daemon = {f.name for f in fields(Config)} & BY_NAME.keys()
@@ -95,6 +95,8 @@ class _Loader:
                 return tomllib.load(file)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
             self.fault(path, f"is not TOML: {fault}")
+        except RecursionError:
+            self.fault(path, "is not TOML: it is nested too deeply")
         except OSError as fault:
             self.fault(path, f"cannot be read: {fault.strerror}")
         return {}
@@ -157,6 +159,8 @@ class _Loader:
             self.fault(place.path, place.table, "id", "must be the session's id; `nexusd add` gets one and writes it")
             identity = ""
         values = self.values(place, given, top)
+        if "server" in given:
+            self.check_server(place, values["server"], top)
         found[name] = SessionConfig(
             name=name,
             id=identity,
@@ -181,12 +185,12 @@ class _Loader:
                 if other != session.name:
                     self.fault(path, f"{other} and {session.name} are the same session; remove one")
 
-    def check_server(self, path: str, top: Mapping[str, Any]) -> None:
-        if top["server"] is not None:
+    def check_server(self, place: _Place, server: str | None, top: Mapping[str, Any]) -> None:
+        if server is not None:
             try:
-                server_url(top["server"], allow_insecure=bool(top["allow_insecure"]))
+                server_url(server, allow_insecure=bool(top["allow_insecure"]))
             except UserError as fault:
-                self.fault(path, "server", str(fault))
+                self.fault(place.path, place.table, "server", str(fault))
 
 
 def _default(name: str) -> Any:
