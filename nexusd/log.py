@@ -76,10 +76,17 @@ _LOGFMT = structlog.processors.LogfmtRenderer(key_order=["event", "session"], dr
 def _with_priority(logger: Any, name: str, event: structlog.typing.EventDict) -> str:
     priority = _PRIORITY.get(event.pop("level", "info"), 6)
     flat = {
-        key: value if isinstance(value, str | int | float | bool) or value is None else str(value)
+        key: value if isinstance(value, int | float | bool) or value is None else _printable(str(value))
         for key, value in event.items()
     }
     return f"<{priority}>{_LOGFMT(logger, name, flat)}"
+
+
+def _printable(text: str) -> str:
+    """File names may hold what would forge a line or act on the terminal of whoever reads the journal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _removed(secrets: Secrets, value: Any) -> Any:

@@ -19,6 +19,7 @@ class Secrets:
             if value and len(value) >= SHORTEST:
                 self._values[value] = None
                 self._values[urllib.parse.quote(value, safe="")] = None
+        self._values = dict.fromkeys(sorted(self._values, key=len, reverse=True))  # of two that begin alike, the longer
 
     def inside(self, text: str) -> bool:
         """Whether the text holds one of them."""
