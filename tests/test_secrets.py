@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from nexusd.secrets import SHORTEST, Secrets
+
+
+@pytest.fixture
+def secrets() -> Secrets:
+    known = Secrets()
+    known.add("abcdef123456", "a+b/c d=e")
+    return known
+
+
+def test_a_secret_is_found_and_removed_wherever_it_stands(secrets):
+    for text in ("abcdef123456", "xabcdef123456y", "https://x/v1/sessions/abcdef123456/messages?after=1"):
+        assert secrets.inside(text)
+        assert "abcdef123456" not in secrets.removed(text)
+        assert "[secret]" in secrets.removed(text)
+
+
+def test_every_occurrence_is_removed(secrets):
+    assert secrets.removed("abcdef123456 abcdef123456") == "[secret] [secret]"
+
+
+def test_a_secret_is_known_as_it_looks_in_a_url_too(secrets):
+    assert secrets.removed("?key=a%2Bb%2Fc%20d%3De&x") == "?key=[secret]&x"
+
+
+def test_other_text_is_left_alone(secrets):
+    for text in ("", "abcdef", "ABCDEF123456", "hello"):
+        assert not secrets.inside(text)
+        assert secrets.removed(text) == text
+
+
+@pytest.mark.parametrize("value", [None, "", "a", "x" * (SHORTEST - 1)])
+def test_what_is_too_short_to_be_one_tears_no_holes_into_words(value):
+    known = Secrets()
+    known.add(value)
+    assert not known.inside("a xxxxxxxxxx")
+    known.add("x" * SHORTEST)
+    assert known.inside("a xxxxxxxxxx")
+
+
+def test_of_a_secret_that_begins_like_another_nothing_is_left():
+    known = Secrets()
+    known.add("abcdef123456")
+    known.add("abcdef123456-and-more")
+    assert known.removed("abcdef123456-and-more") == "[secret]"
