@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nexusd import __version__, notify
+from nexusd import __version__, guard, notify
 from nexusd.bridge import link
 from nexusd.bridge.session import stamp
 from nexusd.bridge.supervisor import Supervisor
@@ -88,6 +88,7 @@ class Daemon:
         """Serve until a signal says to stop."""
         self._listen()
         self._log.info("daemon.starting", version=__version__, pid=os.getpid(), config=self._config.file or "none")
+        self._say_what_guards()
         await self._supervisor.apply(self._config)
         watcher = Watcher(self._changed, self._log)
         self._watch(watcher)
@@ -148,6 +149,14 @@ class Daemon:
                     await self._stopping.wait()
             except TimeoutError:
                 continue
+
+    def _say_what_guards(self) -> None:
+        """Once: that the secret guard is not all there; loud where somebody has asked for it."""
+        if not guard.is_complete():
+            every = [self._config.defaults, *(session.settings for session in self._config.sessions)]
+            asked = any(settings.secret_guard in ("hold", "warn") for settings in every)
+            log = self._log.warning if asked else self._log.debug
+            log("guard.incomplete", instead="run: pip install 'nexusd[secrets]'")
 
     def _metrics(self) -> Callable[[], None] | None:
         """What writes the metrics file, where one is wanted."""

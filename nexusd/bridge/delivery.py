@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nexusd.bridge import outgoing, sift, witness
+from nexusd.bridge import guarded, outgoing, sift, witness
 from nexusd.bridge.session import stamp
 from nexusd.errors import Fate, Refusal, RequestError
 from nexusd.spool.outbox import LOOK_AGAIN
@@ -72,6 +72,7 @@ class Delivery:
         message = outgoing.read(self.claimed.name, data, limit)
         if session.secrets.inside(message.holds()):
             raise Refusal("own_secret", "it holds a session id, key or pairing code of ours", "take that out")
+        await guarded.check(session, self.claimed, message)
         self._sha256 = digest(data)
         return message
 
@@ -207,6 +208,7 @@ class Delivery:
             text = f"{note['message']}; {note['remedy']}"
             identity = f"bounced-{self.claimed.ulid}"
             await session.notice("bounced", identity, text, file=self.claimed.name, error=note["error"])
+        guarded.settled(session, self.claimed)
         await asyncio.to_thread(session.sending.finish, self.claimed, outcome)
         session.counts["sent" if outcome.sent else "bounced"] += 1
         log = session.log.debug if outcome.sent else session.log.warning

@@ -136,6 +136,13 @@ KEYS = (
     Key("on_ambiguous", _one_of("resend", "fail"), "resend", True, "What to do when nothing tells if it arrived."),
     Key("give_up_after", _span(1), "3d", True, "How long a file waits for a server before it goes to failed/."),
     Key("max_message_bytes", _size(1, 64 << 20), "256KiB", True, "The largest file that is sent."),
+    Key(
+        "secret_guard",
+        _one_of("hold", "warn", "off"),
+        None,
+        True,
+        "A file that seems to hold a secret: hold it, warn, or off. Absent: hold, with the extra `secrets` installed.",
+    ),
     Key("inbox_max_bytes", _size(4096, 1 << 40), "64MiB", True, "An inbox of this size is put aside, a new one begun."),
     Key("inbox_own", _flag, False, True, "Whether your own messages are written to the inbox too."),
     Key("keep_inbox", _span_or("always"), "always", True, "How long parts of the inbox that were put aside are kept."),

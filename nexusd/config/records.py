@@ -22,6 +22,7 @@ class Settings:
     on_ambiguous: Literal["resend", "fail"]
     give_up_after: float
     max_message_bytes: int
+    secret_guard: Literal["hold", "warn", "off"] | None
     inbox_max_bytes: int
     inbox_own: bool
     keep_inbox: float | Literal["always"]

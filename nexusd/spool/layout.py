@@ -83,6 +83,11 @@ class SessionFolder:
         return os.path.join(self.own, "state.json")
 
     @property
+    def released(self) -> str:
+        """An empty file for each name that a person lets pass the secret guard."""
+        return os.path.join(self.own, "released")
+
+    @property
     def sending(self) -> str:
         """Claimed files and their intents."""
         return os.path.join(self.own, "sending")
