@@ -48,7 +48,6 @@ def test_no_secret_is_logged_however_it_comes_in(logger, form):
     log.info("x", text=f"at /v1/sessions/{ID}/messages", listed=[f"a {ID}"], table={ID: ID}, error=ValueError(ID), n=1)
     log.info(ID)
     try:
-        json.loads(ID)
         int("x" + ID)
     except ValueError as fault:
         log.exception("y", exc_info=fault)
