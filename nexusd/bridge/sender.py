@@ -12,7 +12,7 @@ from nexusd.bridge import membership
 from nexusd.bridge.delivery import Delivery, error_note
 from nexusd.bridge.states import Event, Status
 from nexusd.errors import Refusal, RequestError
-from nexusd.spool import sending
+from nexusd.spool import atomic, sending
 from nexusd.spool.outbox import LOOK_AGAIN, Look
 from nexusd.wire.budget import Turn
 
@@ -41,6 +41,7 @@ class Sender:
         self._delivery: Delivery | None = None
         self._look = Look()
         self._failing_since: float | None = None
+        self._bounced: set[str] = set()  # refused and said so, but not moved away yet
 
     @property
     def idle(self) -> bool:
@@ -78,8 +79,9 @@ class Sender:
             return await self._temporary(fault)
         except FileNotFoundError:
             session.log.warning("outbox.vanished", file=self._delivery.claimed.name if self._delivery else None)
-            self._delivery = None
-            return 0.0
+            await asyncio.to_thread(session.folder.make)  # it may be a folder that was removed: then the file is there
+            self._delivery = self._pending = None
+            return LOOK_AGAIN
         if delay is None:
             self._done(self._delivery)
             return 0.0
@@ -91,31 +93,44 @@ class Sender:
         await asyncio.to_thread(session.folder.make)  # somebody may have removed it
         self._look = await asyncio.to_thread(session.outbox.look)
         for name, refusal in self._look.refused:
-            path = os.path.join(session.folder.outbox, name)
             try:
-                born = os.lstat(path).st_ctime_ns
-                identity = f"bounced-{hashlib.sha256(f'{name!r} {born}'.encode()).hexdigest()[:16]}"
-                text = f"{refusal}; {refusal.remedy}"
-                await session.notice("bounced", identity, text, file=name, error=refusal.code)
-                note = error_note(refusal, attempts=0)
-                await asyncio.to_thread(sending.settle, path, session.folder.failed, name, note, sent=False)
+                with atomic.held_folder(session.folder.outbox) as held:
+                    await self._refuse(os.path.join(held, name), name, refusal)
             except FileNotFoundError:
                 continue  # taken back in this moment
-            session.failed += 1
-            session.log.warning("outbox.refused", file=name, error=refusal.code)
+            except OSError as fault:  # what cannot be moved stays there, and the others go on
+                session.log.warning("outbox.stuck", file=name, error=str(fault))
+
+    async def _refuse(self, path: str, name: str, refusal: Refusal) -> None:
+        session = self._session
+        found = os.lstat(path)
+        identity = f"bounced-{hashlib.sha256(f'{name!r} {found.st_ino} {found.st_mtime_ns}'.encode()).hexdigest()[:16]}"
+        if identity not in self._bounced:
+            text = f"{refusal}; {refusal.remedy}"
+            await session.notice("bounced", identity, text, file=name, error=refusal.code)
+            self._bounced.add(identity)
+        note = error_note(refusal, attempts=0)
+        await asyncio.to_thread(sending.settle, path, session.folder.failed, name, note, sent=False)
+        self._bounced.discard(identity)
+        session.failed += 1
+        session.log.warning("outbox.refused", file=name, error=refusal.code)
 
     async def _claim(self) -> Delivery | None:
         """The next file whose writer is done, claimed."""
         session = self._session
-        while self._look.ready:
-            drop = self._look.ready.popleft()
-            done = await asyncio.to_thread(session.outbox.is_done, drop)
-            if done:
-                claimed = await asyncio.to_thread(session.sending.claim, drop.name)
-                if claimed is not None:
-                    return Delivery(session, claimed)
-            elif done is False:
-                self._look.later(LOOK_AGAIN)
+        try:
+            while self._look.ready:
+                drop = self._look.ready.popleft()
+                done = await asyncio.to_thread(session.outbox.is_done, drop)
+                if done:
+                    claimed = await asyncio.to_thread(session.sending.claim, drop.name)
+                    if claimed is not None:
+                        return Delivery(session, claimed)
+                elif done is False:
+                    self._look.later(LOOK_AGAIN)
+        except OSError:
+            self._look, self._pending = Look(), None  # how far it came is found by looking; its turn is kept
+            raise
         return None
 
     def _done(self, delivery: Delivery | None) -> None:

@@ -7,7 +7,15 @@ lost to a power cut.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from nexusd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def fsync_folder(path: str) -> None:
@@ -15,6 +23,24 @@ def fsync_folder(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def held_folder(path: str) -> Iterator[str]:
+    """Hold a folder open; gives a path that goes on naming it, whatever is put in its place meanwhile.
+
+    UserError where a link or something else stands there: what is behind it is not ours to read, move or write.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as fault:
+        if fault.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        raise UserError("folder_not_ours", f"{path} is not a folder but a link or a file; move it away") from None
+    try:
+        yield f"/proc/self/fd/{fd}"
     finally:
         os.close(fd)
 

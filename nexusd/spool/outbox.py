@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nexusd.errors import Refusal
+from nexusd.spool import atomic
 from nexusd.spool.layout import LONGEST_NAME, is_unfinished
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Outbox:
         """Scan the folder: files to send by modification time, then name, and what can never be sent."""
         found, order, seen = Look(), [], {}
         now = self._clock()
-        with os.scandir(self.path) as entries:
+        with atomic.held_folder(self.path) as held, os.scandir(held) as entries:
             for entry in entries:
                 if is_unfinished(entry.name):
                     continue
@@ -88,14 +89,21 @@ class Outbox:
         return found
 
     def is_done(self, drop: Drop) -> bool | None:
-        """Whether the file's writer is done with it; None: it is gone, taken back or exchanged.
+        """Whether the file's writer is done with it; None: it is gone, taken back or exchanged. OSError.
 
         A read lease is granted only while nobody has the file open for writing.
         """
         try:
-            fd = open_plain(os.path.join(self.path, drop.name))
-        except (OSError, Refusal):
+            with atomic.held_folder(self.path) as held:
+                fd = open_plain(os.path.join(held, drop.name))
+        except (FileNotFoundError, Refusal):
             return None
+        except PermissionError:
+            return True  # once claimed, that is said
+        except OSError as fault:
+            if fault.errno in (errno.ELOOP, errno.ENXIO):  # a link or a socket stands there by now
+                return None
+            raise
         try:
             done = lease(fd)
             if done is None:
@@ -110,12 +118,13 @@ class Outbox:
 
     @staticmethod
     def _not_before(drop: Drop, status: os.stat_result, now: float) -> float:
-        borne = EMPTY if not status.st_size else LINKED if status.st_nlink > 1 else 0.0
-        return drop.since + borne - now
+        if status.st_nlink > 1:
+            return max(drop.since + LINKED - now, LOOK_AGAIN)  # until the other name is gone, or it is refused
+        return drop.since + (0.0 if status.st_size else EMPTY) - now
 
 
-def refuse(name: str, status: os.stat_result) -> Refusal | None:
-    """Why something in the outbox is never even opened, or None."""
+def refuse(name: str, status: os.stat_result, *, patience: float = LINKED) -> Refusal | None:
+    """Why something in the outbox is never even opened, or None; a second name is borne for `patience` seconds."""
     if stat.S_ISLNK(status.st_mode):
         return Refusal("link", "it is a symbolic link, which is never followed", "drop the file itself")
     if stat.S_ISDIR(status.st_mode):
@@ -124,7 +133,7 @@ def refuse(name: str, status: os.stat_result) -> Refusal | None:
         return Refusal("not_a_file", "it is a pipe, a socket or a device", "drop a regular file")
     if status.st_uid != os.geteuid():
         return Refusal("foreign_owner", "it belongs to another account", "drop it as the account nexusd runs as")
-    if status.st_nlink > 1 and time.time() - status.st_ctime >= LINKED:
+    if status.st_nlink > 1 and time.time() - status.st_ctime >= patience:
         return Refusal("hard_links", "it has several names (hard links)", "drop a copy of it")
     if len(os.fsencode(name)) > LONGEST_NAME:
         return Refusal("name_too_long", f"its name is longer than {LONGEST_NAME} bytes", "give it a shorter name")
@@ -137,7 +146,7 @@ def open_plain(path: str) -> int:
     """Open a file for reading, if it is one: what it is, is looked at after opening, so nothing can be exchanged."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     status = os.fstat(fd)
-    refusal = refuse(os.path.basename(path), status)
+    refusal = refuse(os.path.basename(path), status, patience=0.0)
     if refusal:
         os.close(fd)
         raise refusal

@@ -74,7 +74,8 @@ class Sending:
         home = os.path.join(self._folder.sending, unique)
         os.mkdir(home, 0o700)
         try:
-            os.rename(os.path.join(self._folder.outbox, name), os.path.join(home, name))
+            with atomic.held_folder(self._folder.outbox) as held:
+                os.rename(os.path.join(held, name), os.path.join(home, name))
         except FileNotFoundError:
             os.rmdir(home)
             return None
@@ -122,11 +123,15 @@ class Sending:
             claimed.intent.outcome = outcome
             atomic.replace(self._intent_path(claimed.ulid), msgspec.json.encode(claimed.intent) + b"\n")
         into = self._folder.sent if outcome.sent else self._folder.failed
-        settle(self._path(claimed), into, claimed.name, outcome.note, sent=outcome.sent)
+        if os.path.lexists(self._path(claimed)):
+            settle(self._path(claimed), into, claimed.name, outcome.note, sent=outcome.sent)
+        else:  # an earlier try moved it and failed behind that
+            atomic.fsync_folder(into)
         self._tidy(claimed.ulid)
 
     def _tidy(self, unique: str) -> None:
-        os.rmdir(os.path.join(self._folder.sending, unique))
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(os.path.join(self._folder.sending, unique))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._intent_path(unique))
 
@@ -159,16 +164,19 @@ def settle(path: str, into: str, name: str, note: dict[str, Any], *, sent: bool)
     if len(os.fsencode(name)) > layout.LONGEST_NAME:
         short = os.fsencode(name)[:100].decode(errors="ignore")
         name = f"{short}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}"
+    if name.endswith(layout.ERROR):
+        name += "_"  # as it is, it would be taken for another file's note, and be written over by that
     suffix = layout.RECEIPT if sent else layout.ERROR
-    target = os.path.join(into, name)
-    if os.path.lexists(target):
-        aside = f"{target}.{_free_number(target)}"
-        with contextlib.suppress(FileNotFoundError):  # the note first: a crash in between is taken up again here
-            os.rename(target + suffix, aside + suffix)
-        os.rename(target, aside)
-    atomic.replace(target + suffix, msgspec.json.encode(note) + b"\n", entry=False)
-    os.rename(path, target)
-    atomic.fsync_folder(into)
+    with atomic.held_folder(into) as held:
+        target = os.path.join(held, name)
+        if os.path.lexists(target):
+            aside = f"{target}.{_free_number(target)}"
+            with contextlib.suppress(FileNotFoundError):  # the note first: a crash in between is taken up again here
+                os.rename(target + suffix, aside + suffix)
+            os.rename(target, aside)
+        atomic.replace(target + suffix, msgspec.json.encode(note) + b"\n", entry=False)
+        os.rename(path, target)
+        atomic.fsync_folder(held)
     atomic.fsync_folder(os.path.dirname(path))
 
 

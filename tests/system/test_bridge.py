@@ -189,7 +189,7 @@ def test_what_can_never_be_sent_goes_to_failed_with_what_to_do(pair):
     for name, code in wanted.items():
         error = alice.error("chat", name)
         assert (error["error"], bool(error["message"]), bool(error["remedy"])) == (code, True, True)
-        assert os.path.lexists(alice.folder("chat") / "failed" / name)
+        until(lambda name=name: os.path.lexists(alice.folder("chat") / "failed" / name))  # the note is there first
     until(lambda: bob.texts("chat") == ["odd name, good text"])
     bounced = [line["file"] for line in alice.inbox("chat") if line.get("notice") == "bounced"]
     assert sorted(bounced) == sorted(wanted)
