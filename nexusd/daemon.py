@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -37,6 +39,7 @@ DISK = 10.0  # seconds within which a look at the root must succeed
 PRUNE = 3600.0  # seconds between looks for what need not be kept any longer
 MEASURE = 15.0  # seconds between two metrics files
 REPORT = 30.0  # seconds between reports for `nexusd status`
+AT_START = ("root", "client_dir", "proxy", "ca_file", "allow_insecure", "metrics_file", "log_level", "log_format")
 
 
 def run(named: str | None, *, once: bool = False) -> int:
@@ -72,10 +75,13 @@ class Daemon:
         self._rejected: list[str] = []
         self._stopping = asyncio.Event()
         self._reload: asyncio.TimerHandle | None = None
+        self._reloading = asyncio.Lock()
+        self._late: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._status = ""
         file = config_file(named)
         self._config_folders = {os.path.dirname(file), os.path.join(os.path.dirname(file), "sessions.d")}
+        self._loaded = self._marks()
 
     async def once(self) -> int:
         """One full pass over every session."""
@@ -132,10 +138,13 @@ class Daemon:
                 for runner in self._supervisor.runners.values():
                     runner.start()
             asleep = _asleep()
-            if (status := self._supervisor.describe()) != self._status or time.monotonic() - reported >= REPORT:
+            status = self._supervisor.describe()
+            if self._rejected:
+                status += "; config rejected, the old one is in force"
+            if status != self._status or time.monotonic() - reported >= REPORT:
                 reported = time.monotonic()
                 self._status = status
-                notify.notify(STATUS=status + ("; config rejected, the old one is in force" if self._rejected else ""))
+                notify.notify(STATUS=status)
                 self._report(running=True)
             if metrics is not None and time.monotonic() - measured >= MEASURE:
                 measured = time.monotonic()
@@ -199,17 +208,29 @@ class Daemon:
         outboxes = self._supervisor.outboxes
         for folder in outboxes if folders is None else folders & outboxes.keys():
             outboxes[folder].send.wake()
-        if folders is not None and folders & self._config_folders:
+        if folders & self._config_folders if folders is not None else self._marks() != self._loaded:
             self._reload_soon(GATHER)
 
     # ---- configuration
 
     def _reload_soon(self, delay: float) -> None:
-        if self._reload is not None:
-            self._reload.cancel()
-        self._reload = asyncio.get_running_loop().call_later(delay, self._begin_reload)
+        # One that is due already stays so: a busy neighbour of the file must not put it off for ever.
+        if self._reload is None:
+            self._reload = asyncio.get_running_loop().call_later(delay, self._begin_reload)
+
+    def _marks(self) -> set[tuple[str, int, int]]:
+        """What tells that a configuration file was changed, for where no event does."""
+        marks = set()
+        for folder in self._config_folders:
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".toml"):
+                        status = entry.stat()
+                        marks.add((entry.path, status.st_ino, status.st_mtime_ns))
+        return marks
 
     def _begin_reload(self) -> None:
+        self._reload = None
         self._background(self._reloaded())
 
     def _background(self, work: Coroutine[None, None, None]) -> None:
@@ -219,22 +240,30 @@ class Daemon:
 
     async def _reloaded(self) -> None:
         """Take the new configuration if it is right; else say what is wrong with it and keep the old one."""
-        notify.reloading()
-        try:
-            config = await asyncio.to_thread(load, self._named)
-            self._rejected = []
-            if config != self._config:
-                if (config.root, config.client_dir) != (self._config.root, self._config.client_dir):
-                    self._log.warning("config.restart_needed", why="root and client_dir count from the next start on")
-                self._config = config
-                await self._supervisor.apply(config)
-                self._log.info("config.reloaded", sessions=len(config.sessions))
-        except ConfigError as fault:
-            if fault.faults != self._rejected:
-                self._log.error("config.rejected", faults=fault.faults, instead="the old configuration stays in force")
-            self._rejected = fault.faults
-        finally:
-            notify.notify(READY=1)
+        async with self._reloading:  # closing a removed session takes a while, and two must not do it at once
+            notify.reloading()
+            try:
+                self._loaded = self._marks()
+                await self._take(await asyncio.to_thread(load, self._named))
+                self._rejected = []
+            except ConfigError as fault:
+                if fault.faults != self._rejected:
+                    instead = "the old configuration stays in force"
+                    self._log.error("config.rejected", faults=fault.faults, instead=instead)
+                self._rejected = fault.faults
+            finally:
+                notify.notify(READY=1)
+
+    async def _take(self, config: Config) -> None:
+        late = [name for name in AT_START if getattr(config, name) != getattr(self._config, name)]
+        if late and late != self._late:
+            self._log.warning("config.restart_needed", why=f"{', '.join(late)}: counts from the next start on")
+        self._late = late
+        config = replace(config, **{name: getattr(self._config, name) for name in late})
+        if config != self._config:
+            self._config = config
+            await self._supervisor.apply(config)
+            self._log.info("config.reloaded", sessions=len(config.sessions))
 
     def _report(self, *, running: bool) -> None:
         """What `nexusd status` reads."""
@@ -248,6 +277,7 @@ class Daemon:
             "clientDir": self._config.client_dir,
             "rejected": self._rejected,
             "status": self._status,
+            "sessions": sorted(self._supervisor.runners.keys() | self._supervisor.skipped.keys()),
             "skipped": self._supervisor.skipped,
             "servers": self._supervisor.budgets(),
         }
@@ -268,4 +298,5 @@ def _more_descriptors() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
     if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        with contextlib.suppress(OSError, ValueError):  # a sandbox may not allow it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

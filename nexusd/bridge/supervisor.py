@@ -45,6 +45,10 @@ class Supervisor:
         """Make this configuration the one in force; what did not change is not disturbed."""
         self.config = config
         wanted = {session.name: session for session in config.sessions}
+        for link in self._links.values():
+            link.budget.set_rate(config.requests_per_minute)
+        for name in self.skipped.keys() - wanted:
+            del self.skipped[name]
         for name, runner in list(self.runners.items()):
             new, old = wanted.get(name), self._configs[name]
             if new is None or (new.id, new.server) != (old.id, old.server):

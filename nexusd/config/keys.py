@@ -58,6 +58,13 @@ def _server(value: Any, where: str) -> str:
     return str(value).rstrip("/")
 
 
+def _proxy(value: Any, where: str) -> str:
+    parts = urlsplit(_text(value, where))
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError('a URL like "http://proxy.example:3128"')
+    return str(value)
+
+
 def _path(value: Any, where: str) -> str:
     return os.path.abspath(os.path.join(where, os.path.expanduser(_text(value, where))))
 
@@ -153,7 +160,7 @@ KEYS = (
     Key(
         "requests_per_minute", _number(0, 1_000_000), 90, False, "For each server, all sessions together; 0: no limit."
     ),
-    Key("proxy", _text, None, False, "An HTTP proxy to go through; the environment is not asked."),
+    Key("proxy", _proxy, None, False, "An HTTP proxy to go through; the environment is not asked."),
     Key("ca_file", _path, None, False, "A file of certificate authorities to trust instead of the usual ones."),
     Key("allow_insecure", _flag, False, False, "Whether http:// may be used beyond this machine; ids go unencrypted."),
     Key("metrics_file", _path, None, False, "A Prometheus text file to keep up to date (extra: metrics)."),

@@ -63,6 +63,12 @@ class Budget:
         self._timer: asyncio.TimerHandle | None = None
         self.used = 0
 
+    def set_rate(self, per_minute: float) -> None:
+        """Another limit from now on."""
+        self._fill()
+        self._rate = per_minute / 60.0
+        self._admit()
+
     @asynccontextmanager
     async def turn(self, kind: Turn, worth: Callable[[], float] = lambda: 0.0) -> AsyncIterator[None]:
         """Wait until a request of this kind may go; inside, the first one is paid for.

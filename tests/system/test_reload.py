@@ -1,0 +1,100 @@
+"""The configuration changes while the daemon runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+
+from tests.world import until
+
+
+def report(daemon):
+    return json.loads((daemon.root / ".nexusd" / "daemon.json").read_text())
+
+
+def events(daemon, name):
+    return [e for e in daemon.events() if e["event"] == name]
+
+
+def test_sessions_that_come_and_go_while_others_are_being_closed(relay, daemons):
+    alice = daemons("alice", relay.url)
+    for n in range(8):
+        alice.add(f"s{n}", "--create")
+    alice.start()
+    until(lambda: len(report(alice)["sessions"]) == 8)
+    for n in range(8):
+        (alice.home / "sessions.d" / f"s{n}.toml").unlink()
+        time.sleep(0.12)
+    until(lambda: len(events(alice, "session.removed")) == 8)
+    assert not [e for e in alice.events() if "exception" in e or e["level"] == "error"]
+    assert "Traceback" not in (alice.home / "log").read_text()
+    until(lambda: report(alice)["sessions"] == [])
+
+
+def test_a_skipped_session_that_is_removed_is_forgotten(pair):
+    alice, _ = pair
+    alice.stop()
+    dropin = alice.home / "sessions.d" / "chat.toml"
+    text = dropin.read_text()
+    dropin.write_text(text + 'server = "https://other.invalid"\n')
+    alice.start()
+    until(lambda: report(alice)["skipped"])
+    dropin.unlink()
+    until(lambda: not report(alice)["skipped"])
+
+
+def test_a_root_that_changes_counts_from_the_next_start(relay, daemons):
+    alice = daemons("alice", relay.url)
+    alice.add("one", "--create")
+    alice.start()
+    alice.configure(extra='root = "elsewhere"\npoll_interval = "300ms"')
+    until(lambda: events(alice, "config.restart_needed"))
+    alice.configure(extra='root = "nexus"')
+    alice.add("two", "--create")
+    until((alice.root / "two" / "outbox").is_dir)
+    assert not (alice.home / "elsewhere").exists()
+    assert len(events(alice, "config.restart_needed")) == 1
+
+
+def test_a_busy_neighbour_of_the_file_does_not_put_a_reload_off(relay, daemons):
+    alice = daemons("alice", relay.url)
+    alice.start()
+    end = time.monotonic() + 3.0
+    alice.configure(extra='poll_interval = "300ms"')
+    while time.monotonic() < end and not events(alice, "config.reloaded"):
+        (alice.home / "neighbour").write_text(str(time.monotonic()))
+        time.sleep(0.02)
+    assert events(alice, "config.reloaded")
+
+
+def test_another_limit_holds_at_once(pair):
+    alice, bob = pair
+    until(lambda: alice.view("chat")["state"] == "active")
+    alice.configure(extra="requests_per_minute = 1")
+    until(lambda: events(alice, "config.reloaded"))
+    for n in range(15):  # more than the bucket holds
+        alice.drop("chat", f"{n:02}.txt", f"{n}")
+    time.sleep(2.0)
+    assert len(bob.texts("chat")) < 15
+    alice.configure(extra="requests_per_minute = 0")
+    until(lambda: len(bob.texts("chat")) == 15, patience=10)
+
+
+@pytest.mark.parametrize("proxy", ["nonsense", "ftp://x", "http://"])
+def test_a_proxy_that_is_none_is_a_fault_of_the_configuration(relay, daemons, proxy):
+    alice = daemons("alice", relay.url)
+    alice.configure(extra=f'proxy = "{proxy}"')
+    ran = alice.command("run", check=False)
+    assert ran.returncode == 78
+    assert "proxy: must be a URL" in ran.stderr
+
+
+def test_the_configuration_is_followed_where_no_event_tells(pair):
+    alice, _ = pair
+    os.rename(alice.home / "sessions.d", alice.home / "away")  # what was watched is elsewhere now
+    until(lambda: events(alice, "session.removed"))
+    os.rename(alice.home / "away", alice.home / "sessions.d")
+    until(lambda: report(alice)["sessions"] == ["chat"], patience=70)
