@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nexusd.wire.records import Health
 
 WINDOW = 60.0  # seconds to pause after a 429 that names none
+SHORTEST = 1.0  # second; "Retry-After: 0" from a server that means it would be a loop without a pause
 CAPS_LIFETIME = 300.0  # seconds
 LONG_POLL = 50  # seconds; at rest that is fewer requests than a poll each 30 s
 LONG_POLLS = 64  # at once to one server; each holds a connection, and httpx slows down with their square
@@ -54,7 +55,7 @@ class Link:
 
     def wait_for(self, fault: RequestError) -> float:
         """A 429 or its like: pause all of this server's sessions; the seconds."""
-        seconds = fault.retry_after if fault.retry_after is not None else WINDOW
+        seconds = WINDOW if fault.retry_after is None else max(SHORTEST, fault.retry_after)
         self.budget.pause(seconds)
         return seconds
 
