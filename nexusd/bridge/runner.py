@@ -68,6 +68,8 @@ class Runner:
     async def once(self) -> bool:
         """One full pass: poll, send what is there, renew if due, run the hook. Whether all went well."""
         session = self.session
+        for lane in self.lanes:
+            lane.stop()  # a poll wakes the sends: a second step beside ours would take files out of turn, or twice
         for step in (self._poller.step, self._drained, self._renewer.step, self._hook.step):
             try:
                 await step()
@@ -86,7 +88,10 @@ class Runner:
     async def _drained(self) -> None:
         for _ in range(MOST_STEPS):
             delay = await self._sender.step()
-            if self._sender.idle or self.session.last_error is not None:
+            if self.session.state.reread and self.session.last_error is None:
+                await self._poller.step()
+                continue
+            if delay is None or self._sender.idle or self.session.last_error is not None:
                 return
             if delay:
                 await asyncio.sleep(delay)
