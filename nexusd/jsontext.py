@@ -43,7 +43,7 @@ def quoted(text: str) -> bytes:
 def fields(data: bytes) -> Fields:
     """A JSON object's members: name -> JSON text, escaped. ValueError if `data` is not one whole valid JSON object."""
     data = escaped(data.decode()).encode()
-    if data.count(b"[") + data.count(b"{") > DEEPEST and _depth(data) > DEEPEST:
+    if data.count(b"[") + data.count(b"{") > DEEPEST and _is_too_deep(data):
         raise ValueError("nested too deeply")
     try:
         return {name: bytes(value) for name, value in _FIELDS.decode(data).items()}
@@ -124,13 +124,14 @@ def _tokens(data: bytes) -> Iterator[re.Match[bytes]]:
         yield token
 
 
-def _depth(data: bytes) -> int:
-    depth = deepest = 0
+def _is_too_deep(data: bytes) -> bool:
+    depth = 0
     for token in _tokens(data):
         what = token.group()
         depth += (what in b"[{") - (what in b"]}")
-        deepest = max(deepest, depth)
-    return deepest
+        if depth > DEEPEST:
+            return True
+    return False
 
 
 def _escape(match: re.Match[str]) -> str:
