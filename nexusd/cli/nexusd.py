@@ -23,6 +23,7 @@ COMMANDS = {
     "top": ("top", "sessions and what arrives, live on a terminal"),
     "release": ("releasing", "put a file back from failed/ into the queue"),
     "check": ("checking", "read the configuration and say what it means"),
+    "doctor": ("examining", "look at servers, sessions, files and the service, and say what mends them"),
     "unit": ("unit", "print a systemd unit for this installation"),
     "relay": ("relaying", "run a NexusMessaging server of your own"),
     "demo": ("demo", "two agents, two daemons and a relay on this machine: see it work"),
