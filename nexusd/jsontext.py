@@ -25,7 +25,7 @@ _UNSAFE = re.compile(
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}:,]', re.DOTALL)
 DEEPEST = 250  # levels; jq 1.6 reads 256, Python as many as its stack has room for at the moment
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_STRING = msgspec.json.Decoder(str)
 
 Fields = dict[str, bytes]
 
@@ -37,6 +37,8 @@ def escaped(text: str) -> str:
 
 def quoted(text: str) -> bytes:
     """A Python string as JSON text, safe to print."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return b'"%b"' % text.encode()  # most are: names, ids, times
     return escaped(json.dumps(text, ensure_ascii=False)).encode()
 
 
@@ -109,8 +111,14 @@ def remainder(data: bytes, name: str) -> bytes:
 
 def string(text: bytes | None) -> str | None:
     """A JSON string's value, or None for anything else."""
+    if text is None:
+        return None
     try:
-        value = json.loads(text or b"null")
+        return _STRING.decode(text)
+    except (ValueError, RecursionError):
+        pass  # no string, or one with half of a surrogate pair
+    try:
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, str) else None

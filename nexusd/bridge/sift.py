@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from nexusd.spool import line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
     from nexusd.wire.batch import Batch, Message
 
@@ -23,7 +24,7 @@ class Known:
 
     cursor: int | None
     last: str
-    inbox: Callable[[], Container[str]]
+    inbox: Callable[[], AbstractSet[str]]
     agent: str
     keyed: bool
     greeted: bool
@@ -67,7 +68,7 @@ def restarted(batch: Batch, known: Known) -> bool:
     if not old or (old[-1].cursor == known.cursor and identity(old[-1]) == known.last):
         return False  # what stands at our cursor is what stood there: the same life
     others = [m for m in old if not is_own(m, known.agent, keyed=known.keyed)]
-    inbox = known.inbox() if others else ()
+    inbox = known.inbox() if others else frozenset()
     return any(identity(m) not in inbox for m in others)
 
 
@@ -80,7 +81,8 @@ def sift(batch: Batch, known: Known, *, reread: bool = False) -> News:
     """The new messages, in cursor order. `reread`: everything the server has was asked for because it had restarted."""
     news = News(None if reread else known.cursor, known.last, restarted=reread)
     start = None if reread else known.cursor
-    inbox = known.inbox() if reread or any(m.cursor is None for m in batch.messages) else ()
+    inbox = known.inbox() if reread or any(m.cursor is None for m in batch.messages) else frozenset()
+    newest: Message | None = None
     for message in batch.messages:
         if message.cursor is not None:
             if start is not None and message.cursor <= start:
@@ -88,14 +90,14 @@ def sift(batch: Batch, known: Known, *, reread: bool = False) -> News:
             jumped = start is not None and message.cursor > start + 1 and not news.entries and not news.own
             news.jumped = news.jumped or jumped
             start = message.cursor
-        name = identity(message)
         if message.cursor is not None:
-            news.cursor, news.last = message.cursor, name
+            news.cursor, newest = message.cursor, message
+        seen = bool(inbox) and identity(message) in inbox
         if is_own(message, known.agent, keyed=known.keyed):
             news.own.append(message)
-            if not known.keep_own or name in inbox:
+            if not known.keep_own or seen:
                 continue
-        elif (message.cursor == 0 and known.greeted) or name in inbox:
+        elif (message.cursor == 0 and known.greeted) or seen:
             continue
         else:
             news.heard += 1
@@ -103,6 +105,8 @@ def sift(batch: Batch, known: Known, *, reread: bool = False) -> News:
             news.entries.append(line.undecodable(message.raw, message.cursor))
         else:
             news.entries.append(line.message(message.fields, message.cursor, message.agent_id))
+    if newest is not None:
+        news.last = identity(newest)
     ahead = batch.next_cursor
     if batch.messages and batch.messages[-1].cursor is None and ahead is not None and not batch.cut:
         # The last message is one whose cursor could not be read; only the server's word leads past it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import TYPE_CHECKING
 
 import watchfiles
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     import structlog
 
-STEP = 5  # milliseconds that watchfiles gathers events for
+QUICK, REST = 5, 25  # milliseconds that watchfiles sleeps between looks at its events: while something goes on, and not
+BUSY = 60.0  # seconds after an event in which something goes on
 HEALTHY = 60.0  # seconds between looks while the watch works
 FIRST = 0.1  # seconds until a broken watch is tried again for the first time
 UNHEALTHY = 5.0  # seconds between looks, and until the watch is tried again, while it does not
@@ -36,6 +38,7 @@ class Watcher:
         self._changed = asyncio.Event()
         self._healthy = True
         self._patience = FIRST
+        self._busy_until = 0.0
         self._armed = False
         self._watched: dict[str, tuple[int, int]] = {}
         self.live = asyncio.Event()  # set once the first watch is in force
@@ -75,8 +78,10 @@ class Watcher:
             self.live.set()
             await self._changed.wait()
             return
+        busy = self._busy_until > time.monotonic()
+        step = QUICK if busy else REST
         events = watchfiles.awatch(
-            *self._watched, watch_filter=None, debounce=STEP, step=STEP, stop_event=self._changed, recursive=False
+            *self._watched, watch_filter=None, debounce=step, step=step, stop_event=self._changed, recursive=False
         )
         while True:
             following = asyncio.ensure_future(anext(events, None))
@@ -93,17 +98,19 @@ class Watcher:
                 return
             self._healthy = self._armed = True
             self._patience = FIRST
+            self._busy_until = time.monotonic() + BUSY
             folders = {os.path.dirname(path) for _, path in changes}
             self._on_change(folders)
-            if any(path in self._watched for _, path in changes):
-                return  # a watched folder itself was moved or removed: the watch on it is blind from now on
+            if not busy or any(path in self._watched for _, path in changes):
+                return  # watch more closely; or anew: a watched folder itself was moved, and the watch on it is blind
 
     async def _clock(self) -> None:
         while True:
             await asyncio.sleep(HEALTHY if self._healthy else UNHEALTHY)
             self._on_change(None)
-            if any(_identity(path) != found for path, found in self._watched.items()):
-                self._changed.set()
+            calm = self._busy_until <= time.monotonic()
+            if calm or any(_identity(path) != found for path, found in self._watched.items()):
+                self._changed.set()  # watch anew
 
 
 def _words(fault: BaseException) -> str:

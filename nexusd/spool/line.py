@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def undecodable(raw: bytes, cursor: int | None) -> Entry:
 def identity(fields: Mapping[str, bytes]) -> str:
     """What makes a message itself. Cursors and ids may repeat after a server's restart, `expiresAt` may slide."""
     digest = hashlib.sha256()
-    for name in ("id", "cursor", "agentId", "text", "json", "sha256"):
+    for name in ("id", "cursor", "agentId", "text", "json", "sentAt", "sha256"):
         digest.update(fields.get(name, b"-") + b"\n")
     return digest.hexdigest()[:32]
 
@@ -98,5 +99,9 @@ def parse(line: bytes, session: str) -> Line | None:
     return Line(int(seq), int(cursor) if cursor.isdigit() and len(cursor) <= 30 else None, fields)
 
 
+_short = functools.lru_cache(256)(jsontext.quoted)  # the same dozen names in every line
+
+
 def _object(fields: Mapping[str, bytes]) -> bytes:
-    return b"{" + b",".join(jsontext.quoted(name) + b":" + value for name, value in fields.items()) + b"}"
+    names = (_short(name) if len(name) < 32 else jsontext.quoted(name) for name in fields)
+    return b"{" + b",".join(name + b":" + value for name, value in zip(names, fields.values(), strict=True)) + b"}"
