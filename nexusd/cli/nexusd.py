@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # command -> its module in nexusd.cli.service, and what it does. A verb is a function named like the command.
 COMMANDS = {
+    "init": ("initial", "write a configuration with every key explained, and make the folders"),
     "run": ("running", "serve all sessions until told to stop"),
     "add": ("adding", "get a session (by code, id or alias, or a new one) and have it served"),
     "remove": ("removing", "serve a session no longer; --leave: leave it too"),

@@ -40,7 +40,7 @@ def fitted(text: str, width: int, *, right: bool = False) -> str:
 
 def wrapped(text: str, width: int, most: int) -> list[str]:
     """Its lines of at most `width` columns, at most so many of them; broken between words where that is near."""
-    lines = []
+    lines: list[str] = []
     line = ""
     for char in text:
         if columns(line) + _columns(char) <= width:
