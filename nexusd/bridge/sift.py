@@ -101,10 +101,7 @@ def sift(batch: Batch, known: Known, *, reread: bool = False) -> News:
             continue
         else:
             news.heard += 1
-        if message.raw is not None:
-            news.entries.append(line.undecodable(message.raw, message.cursor))
-        else:
-            news.entries.append(line.message(message.fields, message.cursor, message.agent_id))
+        news.entries.append(_entry(message))
     if newest is not None:
         news.last = identity(newest)
     ahead = batch.next_cursor
@@ -112,3 +109,9 @@ def sift(batch: Batch, known: Known, *, reread: bool = False) -> News:
         # The last message is one whose cursor could not be read; only the server's word leads past it.
         news.cursor = max(news.cursor or 0, ahead)
     return news
+
+
+def _entry(message: Message) -> line.Entry:
+    if message.raw is not None:
+        return line.undecodable(message.raw, message.cursor)
+    return line.message(message.fields, message.cursor, message.agent_id)
