@@ -213,6 +213,7 @@ class World:
         self.log = Log()
         self.secrets = Secrets()
         self.folder = Path(self.config.root, "chat")
+        self.runner: Runner | None = None
 
     def is_in(self, key: str = "mine-123456") -> None:
         """We have joined before."""
@@ -233,7 +234,7 @@ class World:
 
     async def live(self, seconds: float, *, close: bool = True) -> None:
         """Live for so long; a life begins if there is none."""
-        if getattr(self, "runner", None) is None:
+        if self.runner is None:
             self.born()
             self.runner.start()
         await asyncio.sleep(seconds)
@@ -261,6 +262,8 @@ class World:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         at = time.time()
         os.utime(path, (at, at))
+        if self.runner is not None:
+            self.runner.send.wake()  # as the watcher would
         return path
 
     def inbox(self) -> list[dict[str, Any]]:
@@ -324,7 +327,7 @@ def worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             try:
                 return await main(world)
             finally:
-                if getattr(world, "runner", None) is not None:
+                if world.runner is not None:
                     await world.die()
 
         return virtual.run(begin())

@@ -1,0 +1,306 @@
+"""Entering, being put out, coming back, and never being somebody else."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tests.bridge.world import ID, SERVER, World, refusal
+
+
+def test_who_is_not_in_joins_and_writes_down_what_it_got(run):
+    async def main(world: World):
+        await world.live(10)
+        key = world.server.members["me"]
+        assert (world.client_dir.agent(ID), world.client_dir.key(ID), world.client_dir.server(ID)) == (
+            "me",
+            key,
+            SERVER,
+        )
+        assert len(world.server.asked("join")) == 1
+        await world.live(60)
+        assert len(world.server.asked("join")) == 1
+
+    run(main)
+
+
+def test_who_has_joined_already_does_not_join_again(run):
+    async def main(world: World):
+        world.is_in()
+        await world.live(60)
+        assert world.server.asked("join") == []
+
+    run(main)
+
+
+def test_a_name_that_is_taken_by_we_do_not_know_whom_is_never_used(run):
+    async def main(world: World):
+        world.server.members["me"] = "somebody-elses"
+        world.server.say("not for us")
+        world.drop("x")
+        await world.live(1800, close=False)
+        assert world.session.status == "stopped"
+        assert (world.server.asked("poll"), world.server.asked("send"), world.server.asked("renew")) == ([], [], [])
+        assert world.client_dir.agent(ID) is None
+        assert "--adopt" in world.view()["lastError"]
+        assert world.where() == {"x": "outbox"}
+        await world.die()
+        del world.server.members["me"]  # at the next start it is tried again
+        await world.live(60)
+        assert world.server.texts() == ["hello"]
+
+    run(main)
+
+
+def test_without_a_name_nobody_joins(run):
+    async def main(world: World):
+        object.__setattr__(world.config.sessions[0].settings, "agent_id", None)
+        await world.live(60, close=False)
+        assert world.server.log == []
+        assert "no agent_id is set" in world.view()["lastError"]
+
+    run(main)
+
+
+def test_who_left_by_hand_while_we_were_away_is_not_joined_again(run):
+    async def main(world: World):
+        await world.live(10)
+        world.client_dir.forget(ID)
+        del world.server.members["me"]
+        world.drop("x")
+        await world.live(600)
+        assert len(world.server.asked("join")) == 1
+        assert world.notices() == ["left", "bounced"]
+        assert world.where() == {"x": "failed"}
+        assert world.error("x")["error"] == "left"
+        await world.live(600)
+        assert world.notices() == ["left", "bounced"]
+
+    run(main)
+
+
+def test_who_leaves_by_hand_while_we_run_is_not_joined_again(run):
+    async def main(world: World):
+        await world.live(10, close=False)
+        world.client_dir.forget(ID)
+        del world.server.members["me"]
+        await world.live(600)
+        assert len(world.server.asked("join")) == 1
+        assert world.notices() == ["left"]
+        assert world.view()["state"] == "left"
+
+    run(main)
+
+
+def test_who_enters_again_by_hand_is_served_again(run):
+    async def main(world: World):
+        await world.live(10)
+        world.client_dir.forget(ID)
+        await world.live(60)
+        world.is_in("a-new-key-123456")
+        world.server.say("welcome back")
+        await world.live(60)
+        assert world.heard() == ["welcome back"]
+
+    run(main)
+
+
+def test_who_is_put_out_by_the_server_comes_back_and_misses_nothing(run):
+    async def main(world: World):
+        world.is_in()
+        world.server.say("one")
+        await world.live(20, close=False)
+        del world.server.members["me"]
+        world.server.say("two")
+        await world.live(120)
+        assert world.heard() == ["one", "two"]
+        assert world.notices() == ["rejoined"]
+        assert world.client_dir.key(ID) == world.server.members["me"] != "mine-123456"
+        assert world.view()["state"] == "stopped"
+
+    run(main)
+
+
+def test_who_is_put_out_again_and_again_comes_back_three_times_an_hour(run):
+    async def main(world: World):
+        world.is_in()
+        world.server.ttl = 86400.0
+        await world.live(5, close=False)
+        for _ in range(120):
+            world.server.members.pop("me", None)
+            await world.live(60, close=False)
+        joins = world.server.asked("join")
+        assert all(sum(1 for at in joins if begin <= at < begin + 3590) <= 3 for begin in joins)
+        assert len(joins) in (5, 6, 7)
+        assert world.session.status == "evicted"
+
+    run(main)
+
+
+def test_the_count_of_an_hour_survives_a_restart_of_ours(run):
+    async def main(world: World):
+        world.is_in()
+        for _ in range(10):
+            await world.live(5, close=False)
+            world.server.members.pop("me", None)
+            await world.live(60)
+        assert len(world.server.asked("join")) == 3
+
+    run(main)
+
+
+def test_a_key_the_server_does_not_take_is_replaced_by_joining(run):
+    async def main(world: World):
+        world.is_in()
+        await world.live(5, close=False)
+        world.server.fail("send", refusal(403, "invalid_session_key"))
+        del world.server.members["me"]
+        world.drop("x")
+        await world.live(60)
+        assert world.server.texts() == ["hello"]
+        assert world.server.messages[-1]["verified"]
+        assert world.receipt("x")["attempts"] == 2
+        assert not world.receipt("x")["possibleDuplicate"]
+
+    run(main)
+
+
+def test_who_is_in_with_a_key_that_is_not_good_goes_on_without_it(run):
+    async def main(world: World):
+        world.is_in()
+        world.server.members["me"] = "another-key"
+        world.drop("x")
+        await world.live(120)
+        assert world.server.texts() == ["hello"]
+        assert not world.server.messages[-1]["verified"]
+        assert world.log.named("session.unverified")
+        assert len(world.server.asked("join")) == 1
+
+    run(main)
+
+
+def test_what_a_hand_got_by_joining_anew_is_used(run):
+    async def main(world: World):
+        world.is_in()
+        await world.live(5, close=False)
+        world.is_in("a-new-key-123456")
+        world.drop("x")
+        await world.live(60)
+        assert world.server.messages[-1]["verified"]
+        assert world.server.asked("join") == []
+
+    run(main)
+
+
+def test_a_session_that_is_full_is_tried_again_and_said_once(run):
+    async def main(world: World):
+        world.is_in()
+        await world.live(5, close=False)
+        del world.server.members["me"]
+        world.server.fail("join", *[refusal(409, "session_full")] * 2)
+        await world.live(3 * 3600)
+        assert world.notices().count("rejoined") == 1
+        assert world.notices().count("evicted") >= 1
+        assert len({line["id"] for line in world.inbox() if line.get("notice") == "evicted"}) == 1
+
+    run(main)
+
+
+def test_a_full_session_is_waited_for_at_the_start(run):
+    async def main(world: World):
+        world.server.fail("join", *[refusal(409, "session_full")] * 5)
+        await world.live(600)
+        joins = world.server.asked("join")
+        assert len(joins) == 6
+        assert min(b - a for a, b in itertools.pairwise(joins)) >= 59
+        assert world.client_dir.agent(ID) == "me"
+
+    run(main)
+
+
+# ---- the end of a session
+
+
+def test_the_end_is_believed_when_it_is_said_twice_half_a_minute_apart(run):
+    async def main(world: World):
+        world.is_in()
+        await world.live(5, close=False)
+        world.server.fail("poll", *[refusal(404, "session_not_found")] * 100)
+        world.drop("x")
+        world.server.fail("send", *[refusal(404, "session_not_found")] * 100)
+        world.server.fail("renew", *[refusal(404, "session_not_found")] * 100)
+        await world.live(3600)
+        gone = [at for what in ("poll", "send", "renew") for at in world.server.asked(what) if at > 1]
+        assert 28 <= max(gone) - min(gone) < 75
+        assert world.notices() == ["expired", "bounced"]
+        assert world.error("x")["error"] == "expired"
+        assert world.view()["state"] == "expired"
+        asked = len(world.server.log)
+        world.drop("y")
+        await world.live(3600)
+        assert len(world.server.log) == asked  # no more requests, in no later life
+        assert world.where() == {"x": "failed", "y": "failed"}
+        assert world.notices().count("expired") == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize("answers", [1, 2])
+def test_an_end_that_was_said_by_mistake_is_forgotten(run, answers):
+    async def main(world: World):
+        world.is_in()
+        await world.live(5, close=False)
+        for _ in range(10):
+            world.server.fail("poll", *[refusal(404, "session_not_found")] * answers)
+            if answers == 2:
+                world.server.fail("poll", refusal(502))
+            await world.live(200, close=False)
+        return world.session.status, world.notices()
+
+    status, notices = run(main)
+    if answers == 1:
+        assert (status, notices) == ("active", [])
+    else:
+        assert status == "expired"
+
+
+@pytest.mark.parametrize("fault", [refusal(404), refusal(403), refusal(401), refusal(409), refusal(410)])
+def test_a_proxy_ends_no_session_and_puts_nobody_out(run, fault):
+    async def main(world: World):
+        world.is_in()
+        await world.live(5, close=False)
+        for what in ("poll", "renew", "send"):
+            world.server.fail(what, *[fault] * 12)
+        world.drop("x")
+        await world.live(3000)
+        assert world.server.asked("join") == []
+        assert world.notices() == []
+        assert world.server.texts() == ["hello"]
+
+    run(main)
+
+
+def test_another_session_under_an_old_name_starts_anew_and_numbers_go_on(run):
+    async def main(world: World):
+        world.is_in()
+        world.server.say("one")
+        await world.live(20, close=False)
+        world.server.fail("send", *[refusal(503)] * 50)
+        world.drop("claimed")
+        await world.live(20)
+        assert world.where() == {"claimed": "sending"}
+        world.drop("dropped")
+        (config,) = world.config.sessions
+        object.__setattr__(config, "id", "7a" * 24)
+        world.client_dir.save("7a" * 24, server=SERVER, key=world.server.members["me"], agent="me")
+        world.server.faults.clear()
+        world.server.restart()
+        world.server.say("first of another")
+        await world.live(60)
+        assert world.heard() == ["one", "first of another"]
+        assert world.error("claimed")["error"] == "session_changed"
+        assert world.notices() == ["bounced"]
+        assert world.server.texts() == ["hello"]  # what was only dropped goes to the session that is there now
+
+    run(main)
