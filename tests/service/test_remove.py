@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 
+import pytest
+
 from tests.world import until
 
 
@@ -68,6 +70,7 @@ def test_a_server_that_is_away_keeps_the_secrets_too(pair, relay):
     assert list(bob.client_dir.glob("sessions/*/key"))
 
 
+@pytest.mark.slow
 def test_a_daemon_that_does_not_let_go_is_said(pair):
     _, bob = pair
     until(lambda: bob.view("chat")["state"] == "active")
