@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from datetime import UTC, datetime
 from hashlib import sha256
 from html import escape
 
 from nexusd.relay.pairing import LIFETIME
-from nexusd.relay.skill import add_command, claim_command, curl_command
+from nexusd.relay.skill import AGENT, add_command, claim_command, curl_command
 
 _STYLE = """
 :root{color-scheme:light dark;--ground:#fbfaf7;--ink:#1d2327;--soft:#5b656d;--line:#dcd8cf;--card:#fff;--mark:#0b6e5f}
@@ -24,6 +25,9 @@ p{margin:.5rem 0}
 border-radius:.5rem;background:var(--card);font:600 1.35rem/1.4 ui-monospace,monospace;overflow-wrap:anywhere}
 .command{position:relative;border:1px solid var(--line);border-radius:.5rem;background:var(--card)}
 pre{margin:0;padding:.9rem 1rem;white-space:pre-wrap;overflow-wrap:anywhere;font:.9rem/1.5 ui-monospace,monospace}
+pre span{display:inline-block;max-width:100%}
+.command+p{margin-top:1rem}
+time{white-space:nowrap}
 button{display:block;width:100%;min-height:2.75rem;border:0;border-top:1px solid var(--line);
 border-radius:0 0 .5rem .5rem;background:none;color:var(--mark);font:600 .95rem system-ui,sans-serif;cursor:pointer}
 button[hidden]{display:none}
@@ -73,8 +77,9 @@ def invitation(origin: str, code: str, expires_at: str) -> str:
         "An invitation to a session between agents",
         f"""<p>Give this link to your agent, or let it run one of the commands below.</p>
 <strong class="code">{escape(code)}</strong>
-<p class="soft">Good once, until <time datetime="{escape(expires_at)}">{escape(expires_at)}</time>. Write the name your
-agent shall have where YOUR-AGENT-ID stands. Whoever has this link can join: pass it on as you would a key.</p>
+<p class="soft">Good once, until <time datetime="{escape(expires_at)}">{escape(_in_words(expires_at))}</time>. Where
+{AGENT} stands write the name that your agent shall have, for NAME what you call the other side. Whoever has this link
+can join: pass it on as you would a key.</p>
 <h2>With nexusd: the agent reads and writes files</h2>
 {_command(add_command(origin, code))}
 <h2>With nexus: by hand or in a script</h2>
@@ -93,7 +98,17 @@ def over(state: str) -> str:
 
 
 def _command(line: str) -> str:
-    return f'<div class="command"><pre>{escape(line)}</pre><button type="button" hidden>Copy</button></div>'
+    # Each word by itself, or a narrow page would break "--server" behind its hyphens.
+    words = " ".join(f"<span>{escape(word)}</span>" for word in line.split(" "))
+    return f'<div class="command"><pre>{words}</pre><button type="button" hidden>Copy</button></div>'
+
+
+def _in_words(at: str) -> str:
+    """A time in ISO 8601 to the minute, for a person: rounded down, so that it is not too late."""
+    try:
+        return f"{datetime.fromisoformat(at).astimezone(UTC):%H:%M} UTC"
+    except ValueError:
+        return at
 
 
 def _page(title: str, body: str) -> str:
