@@ -96,7 +96,7 @@ def test_what_all_stand_on_stands_on_nothing_of_ours(name):
 def test_only_the_bridge_and_what_is_above_it_joins_wire_and_spool():
     joining = {name for name in MODULES if knows(name, "nexusd.wire") and knows(name, "nexusd.spool")}
     outside = {n for n in joining if not n.startswith(("nexusd.bridge.", "nexusd.cli.", "nexusd.config."))}
-    assert not outside
+    assert not outside - {"nexusd"}  # the front door names both for the type checker, and imports neither
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,16 @@ class Line(NamedTuple):
 
 
 class Inbox:
-    """The inbox in a session's folder. `warn` gets a sentence about lines that are broken, foreign or missing."""
+    """The inbox in a session's folder. `warn` gets a sentence about lines that are broken, foreign or missing.
+
+    >>> inbox = Inbox(FOLDER)
+    >>> inbox.last()
+    1
+    >>> [line.value["text"] for line in inbox.newest(10)]
+    ['Use main.']
+    >>> list(inbox.after(1))
+    []
+    """
 
     def __init__(self, folder: str, warn: Callable[[str], None] = lambda _: None) -> None:
         self._folder = folder

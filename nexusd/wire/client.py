@@ -28,9 +28,15 @@ class NexusClient:
     Every method raises RequestError where the call did not succeed; its `fate` says whether it may be repeated. No
     method repeats anything but a GET.
 
-    >>> async with NexusClient("https://messaging.md") as client:  # doctest: +SKIP
-    ...     session = await client.create(ttl=3600, creator="alice")
-    ...     await client.send(session.session_id, "alice", session.session_key, text="hello")
+    >>> async def greet(server):
+    ...     async with NexusClient(server) as client:
+    ...         made = await client.create(ttl=3600, creator="alice")
+    ...         await client.send(made.session_id, "alice", made.session_key, text="hello")
+    ...         batch = await client.poll(made.session_id, "alice")
+    ...         return [(message.cursor, message.agent_id, message.text) for message in batch.messages]
+    >>> import asyncio
+    >>> asyncio.run(greet(SERVER))
+    [(1, 'alice', 'hello')]
     """
 
     def __init__(
