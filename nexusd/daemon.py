@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,15 +17,15 @@ from nexusd.bridge import link
 from nexusd.bridge.session import stamp
 from nexusd.bridge.supervisor import Supervisor
 from nexusd.bridge.watcher import Watcher
-from nexusd.config.load import config_file, load
-from nexusd.errors import ConfigError
+from nexusd.config.load import load
 from nexusd.log import configure
+from nexusd.reload import Reloader
 from nexusd.secrets import Secrets
 from nexusd.spool import atomic, layout
 from nexusd.spool.rootlock import RootLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     import structlog
 
@@ -34,12 +33,10 @@ if TYPE_CHECKING:
 
 TICK = 1.0  # seconds
 SLEPT = 5.0  # seconds that the machine must have slept to be worth a round of everything
-GATHER = 0.1  # seconds in which changes of configuration files are gathered
 DISK = 10.0  # seconds within which a look at the root must succeed
 PRUNE = 3600.0  # seconds between looks for what need not be kept any longer
 MEASURE = 15.0  # seconds between two metrics files
 REPORT = 30.0  # seconds between reports for `nexusd status`
-AT_START = ("root", "client_dir", "proxy", "ca_file", "allow_insecure", "metrics_file", "log_level", "log_format")
 
 
 def run(named: str | None, *, once: bool = False) -> int:
@@ -66,22 +63,15 @@ class Daemon:
     def __init__(
         self, named: str | None, config: Config, secrets: Secrets, log: structlog.typing.FilteringBoundLogger
     ) -> None:
-        self._named = named
         self._config = config
         self._secrets = secrets
         self._log = log
         self._supervisor = Supervisor(config, secrets, log)
         self._since = stamp()
-        self._rejected: list[str] = []
+        self._reloader = Reloader(named, config, self._supervisor, log)
         self._stopping = asyncio.Event()
-        self._reload: asyncio.TimerHandle | None = None
-        self._reloading = asyncio.Lock()
-        self._late: list[str] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._pruning: asyncio.Task[None] | None = None
         self._status = ""
-        file = config_file(named)
-        self._config_folders = {os.path.dirname(file), os.path.join(os.path.dirname(file), "sessions.d")}
-        self._loaded = self._marks()
 
     async def once(self) -> int:
         """One full pass over every session."""
@@ -97,7 +87,7 @@ class Daemon:
         self._say_what_guards()
         await self._supervisor.apply(self._config)
         watcher = Watcher(self._changed, self._log)
-        self._watch(watcher)
+        watcher.watch({*self._supervisor.outboxes, *self._reloader.folders})
         watching = asyncio.create_task(watcher.run())
         await watcher.live.wait()
         notify.notify(READY=1, MAINPID=os.getpid())
@@ -115,7 +105,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_soon, 0.0)
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.soon, 0.0)
 
     def _stop(self, number: int) -> None:
         if self._stopping.is_set():
@@ -138,21 +128,21 @@ class Daemon:
                 for runner in self._supervisor.runners.values():
                     runner.start()
             asleep = _asleep()
-            status = self._supervisor.describe()
-            if self._rejected:
-                status += "; config rejected, the old one is in force"
-            if status != self._status or time.monotonic() - reported >= REPORT:
+            if self._supervisor.stirred or time.monotonic() - reported >= REPORT:
+                self._supervisor.stirred = False
                 reported = time.monotonic()
-                self._status = status
-                notify.notify(STATUS=status)
+                self._status = self._supervisor.describe()
+                if self._reloader.rejected:
+                    self._status += "; config rejected, the old one is in force"
+                notify.notify(STATUS=self._status)
                 self._report(running=True)
+                watcher.watch({*self._supervisor.outboxes, *self._reloader.folders})
             if metrics is not None and time.monotonic() - measured >= MEASURE:
                 measured = time.monotonic()
                 await asyncio.to_thread(metrics)
             if time.monotonic() - pruned >= PRUNE:
                 pruned = time.monotonic()
-                self._background(self._supervisor.prune())
-            self._watch(watcher)
+                self._pruning = asyncio.create_task(self._supervisor.prune())
             try:
                 async with asyncio.timeout(TICK):
                     await self._stopping.wait()
@@ -198,72 +188,15 @@ class Daemon:
             self._log.error("daemon.stuck", why="no progress", sessions=stuck)
         return not stuck
 
-    # ---- what changes on the disk
-
-    def _watch(self, watcher: Watcher) -> None:
-        watcher.watch({*self._supervisor.outboxes, *self._config_folders})
-
     def _changed(self, folders: set[str] | None) -> None:
         """Something happened in these folders, or may have anywhere."""
         outboxes = self._supervisor.outboxes
         for folder in outboxes if folders is None else folders & outboxes.keys():
             outboxes[folder].send.wake()
-        if folders & self._config_folders if folders is not None else self._marks() != self._loaded:
-            self._reload_soon(GATHER)
-
-    # ---- configuration
-
-    def _reload_soon(self, delay: float) -> None:
-        # One that is due already stays so: a busy neighbour of the file must not put it off for ever.
-        if self._reload is None:
-            self._reload = asyncio.get_running_loop().call_later(delay, self._begin_reload)
-
-    def _marks(self) -> set[tuple[str, int, int]]:
-        """What tells that a configuration file was changed, for where no event does."""
-        marks = set()
-        for folder in self._config_folders:
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.name.endswith(".toml"):
-                        status = entry.stat()
-                        marks.add((entry.path, status.st_ino, status.st_mtime_ns))
-        return marks
-
-    def _begin_reload(self) -> None:
-        self._reload = None
-        self._background(self._reloaded())
-
-    def _background(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _reloaded(self) -> None:
-        """Take the new configuration if it is right; else say what is wrong with it and keep the old one."""
-        async with self._reloading:  # closing a removed session takes a while, and two must not do it at once
-            notify.reloading()
-            try:
-                self._loaded = self._marks()
-                await self._take(await asyncio.to_thread(load, self._named))
-                self._rejected = []
-            except ConfigError as fault:
-                if fault.faults != self._rejected:
-                    instead = "the old configuration stays in force"
-                    self._log.error("config.rejected", faults=fault.faults, instead=instead)
-                self._rejected = fault.faults
-            finally:
-                notify.notify(READY=1)
-
-    async def _take(self, config: Config) -> None:
-        late = [name for name in AT_START if getattr(config, name) != getattr(self._config, name)]
-        if late and late != self._late:
-            self._log.warning("config.restart_needed", why=f"{', '.join(late)}: counts from the next start on")
-        self._late = late
-        config = replace(config, **{name: getattr(self._config, name) for name in late})
-        if config != self._config:
-            self._config = config
-            await self._supervisor.apply(config)
-            self._log.info("config.reloaded", sessions=len(config.sessions))
+        if folders is None:
+            self._reloader.look()
+        elif folders & self._reloader.folders:
+            self._reloader.soon()
 
     def _report(self, *, running: bool) -> None:
         """What `nexusd status` reads."""
@@ -273,9 +206,9 @@ class Daemon:
             "running": running,
             "since": self._since,
             "at": stamp(),
-            "config": self._config.file,
+            "config": self._reloader.config.file,
             "clientDir": self._config.client_dir,
-            "rejected": self._rejected,
+            "rejected": self._reloader.rejected,
             "status": self._status,
             "sessions": sorted(self._supervisor.runners.keys() | self._supervisor.skipped.keys()),
             "skipped": self._supervisor.skipped,

@@ -52,11 +52,11 @@ class Runner:
         kinds = ((self.renew, Turn.RENEW), (self.send, Turn.SEND), (self.poll, Turn.POLL))
         return any(lane.busy_for > STUCK and kind not in self.session.waiting for lane, kind in kinds)
 
-    def start(self) -> None:
-        """Begin."""
+    def start(self, delay: float = 0.0) -> None:
+        """Begin, in `delay` seconds."""
         self.session.touch()
         for lane in self.lanes:
-            lane.wake()
+            lane.wake(delay)
 
     def resettle(self, settings: Settings) -> None:
         """Other settings from now on; nothing under way is disturbed."""

@@ -79,12 +79,14 @@ class Session:
         self.failed = 0
         self.waiting: set[Turn] = set()  # lanes that wait for the budget, which may be long
         self.counts: Counter[str] = Counter()  # for the metrics; since the daemon's start
+        self.on_change: Callable[[], None] = lambda: None  # what the supervisor tells of all sessions has changed
         self.on_commit: Callable[[], None] = lambda: None
         self.on_restart: Callable[[], None] = lambda: None  # the poller has to read anew
         self.on_active: Callable[[], None] = lambda: None  # a message either way: poll sooner, renew again
         self._lock = asyncio.Lock()
         self._faulty = False
         self._view: asyncio.TimerHandle | None = None
+        self._told: tuple[Status, int, int] | None = None
 
     # ---- life
 
@@ -301,6 +303,9 @@ class Session:
             "lastMessageAt": stamp(self.state.last_message_at) if self.state.last_message_at else None,
             "lastError": self.last_error,
         }
+        if self._told != (told := (self.status, self.unsent, self.failed)):
+            self._told = told
+            self.on_change()
         try:
             atomic.replace(self.folder.view, msgspec.json.encode(view) + b"\n", durable=False)
         except OSError as fault:

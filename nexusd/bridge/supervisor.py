@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from nexusd.config.records import Config, SessionConfig
     from nexusd.secrets import Secrets
 
+SPREAD = 0.001  # seconds between the beginnings of sessions: a thousand do not all ask at once
 FINISH = 3.0  # seconds that requests under way get at the end
 
 
@@ -39,6 +39,8 @@ class Supervisor:
         self._links: dict[str, Link] = {}
         self._configs: dict[str, SessionConfig] = {}
         self.runners: dict[str, Runner] = {}
+        self.outboxes: dict[str, Runner] = {}  # by the path of the folder
+        self.stirred = True  # something changed that `describe` tells
         self.skipped: dict[str, str] = {}
 
     async def apply(self, config: Config, *, start: bool = True) -> None:
@@ -56,14 +58,8 @@ class Supervisor:
             elif new != old:
                 self._configs[name] = new
                 runner.resettle(new.settings)
-        for name, session in wanted.items():
-            if name not in self.runners:
-                self._add(session, start=start)
-
-    @property
-    def outboxes(self) -> dict[str, Runner]:
-        """The runners by their outbox folder."""
-        return {os.path.abspath(r.session.folder.outbox): r for r in self.runners.values()}
+        for n, session in enumerate(wanted[name] for name in wanted.keys() - self.runners.keys()):
+            self._add(session, start=start, delay=n * SPREAD)
 
     async def once(self) -> bool:
         """One full pass over every session; whether all went well."""
@@ -84,6 +80,9 @@ class Supervisor:
     def stuck(self) -> list[str]:
         """The sessions in which something hangs that has a bound."""
         return [name for name, runner in self.runners.items() if runner.stuck]
+
+    def _stir(self) -> None:
+        self.stirred = True
 
     async def prune(self) -> None:
         """Remove what is done with and older than it is to be kept."""
@@ -109,7 +108,7 @@ class Supervisor:
         await asyncio.gather(*(link.client.close() for link in self._links.values()))
         self._serving.close()
 
-    def _add(self, config: SessionConfig, *, start: bool) -> None:
+    def _add(self, config: SessionConfig, *, start: bool, delay: float = 0.0) -> None:
         self.skipped.pop(config.name, None)
         self._secrets.add(config.id)
         try:
@@ -120,8 +119,11 @@ class Supervisor:
             return
         self.runners[config.name] = runner
         self._configs[config.name] = config
+        self.outboxes[runner.session.folder.outbox] = runner
+        runner.session.on_change = self._stir
+        self.stirred = True
         if start:
-            runner.start()
+            runner.start(delay)
 
     def _opened(self, config: SessionConfig) -> Session:
         session = Session(config, self.config.root, self._link(config), self._client_dir, self._secrets, self._log)
@@ -137,6 +139,8 @@ class Supervisor:
     async def _remove(self, name: str) -> None:
         runner = self.runners.pop(name)
         self._configs.pop(name)
+        self.outboxes.pop(runner.session.folder.outbox)
+        self.stirred = True
         await runner.close(FINISH)
         self._serving.release(runner.session.id)
         self._log.info("session.removed", session=name)

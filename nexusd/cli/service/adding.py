@@ -80,10 +80,13 @@ class _Adding:
     async def acquire(self) -> dict[str, Any]:
         """Do it; what stdout says."""
         from nexusd.wire.client import NexusClient  # noqa: PLC0415 - not before the arguments are known to be good
+        from nexusd.wire.transport import Transport  # noqa: PLC0415
 
         given, server = self._given()
         server = server_url(server, allow_insecure=self._config.allow_insecure)
-        async with NexusClient(server, allow_insecure=self._config.allow_insecure) as client:
+        config = self._config
+        transport = Transport(server, proxy=config.proxy, ca_file=config.ca_file)
+        async with NexusClient(server, allow_insecure=config.allow_insecure, transport=transport) as client:
             if self._args.create:
                 session, agent = await self._create(client)
             elif self._args.code:

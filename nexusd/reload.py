@@ -1,0 +1,103 @@
+"""Following the configuration while the daemon runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nexusd import notify
+from nexusd.config.load import config_file, load
+from nexusd.errors import ConfigError
+
+if TYPE_CHECKING:
+    import structlog
+
+    from nexusd.bridge.supervisor import Supervisor
+    from nexusd.config.records import Config
+
+GATHER = 0.1  # seconds in which changes of the files are gathered
+AT_START = ("root", "client_dir", "proxy", "ca_file", "allow_insecure", "metrics_file", "log_level", "log_format")
+
+
+class Reloader:
+    """Takes a new configuration when it is right, and keeps the old one in force when it is not.
+
+    `config` is the one in force, `rejected` what is wrong with the files now, `folders` where they are.
+    """
+
+    def __init__(
+        self,
+        named: str | None,
+        config: Config,
+        supervisor: Supervisor,
+        log: structlog.typing.FilteringBoundLogger,
+    ) -> None:
+        file = config_file(named)
+        self.config = config
+        self.rejected: list[str] = []
+        self.folders = {os.path.dirname(file), os.path.join(os.path.dirname(file), "sessions.d")}
+        self._named = named
+        self._supervisor = supervisor
+        self._log = log
+        self._timer: asyncio.TimerHandle | None = None
+        self._one_at_a_time = asyncio.Lock()  # closing a removed session takes a while
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._late: list[str] = []
+        self._loaded = self._marks()
+
+    def soon(self, delay: float = GATHER) -> None:
+        """Look at the files in `delay` seconds; one look that is due already is not put off by a busy neighbour."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(delay, self._begin)
+
+    def look(self) -> None:
+        """Look at the files if they are not as they were, for where no event says so."""
+        if self._marks() != self._loaded:
+            self.soon()
+
+    def _begin(self) -> None:
+        self._timer = None
+        task = asyncio.get_running_loop().create_task(self._reload())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reload(self) -> None:
+        async with self._one_at_a_time:
+            notify.reloading()
+            try:
+                self._loaded = self._marks()
+                await self._take(await asyncio.to_thread(load, self._named))
+                self.rejected = []
+            except ConfigError as fault:
+                if fault.faults != self.rejected:
+                    instead = "the old configuration stays in force"
+                    self._log.error("config.rejected", faults=fault.faults, instead=instead)
+                self.rejected = fault.faults
+            finally:
+                self._supervisor.stirred = True
+                notify.notify(READY=1)
+
+    async def _take(self, config: Config) -> None:
+        late = [name for name in AT_START if getattr(config, name) != getattr(self.config, name)]
+        if late and late != self._late:
+            self._log.warning("config.restart_needed", why=f"{', '.join(late)}: counts from the next start on")
+        self._late = late
+        config = replace(config, **{name: getattr(self.config, name) for name in late})
+        if config != self.config:
+            self.config = config
+            await self._supervisor.apply(config)
+            self._log.info("config.reloaded", sessions=len(config.sessions))
+
+    def _marks(self) -> set[tuple[str, int, int]]:
+        """What tells that a file was changed."""
+        marks = set()
+        for folder in self.folders:
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".toml"):
+                        status = entry.stat()
+                        marks.add((entry.path, status.st_ino, status.st_mtime_ns))
+        return marks
