@@ -57,7 +57,7 @@ def refused(status: int, code: str):
 
 
 def entropy():
-    return random.Random(7).randbytes  # noqa: S311 - the same ids in every run
+    return random.Random(7).randbytes
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def opened(folder):
         for store in stores:
             store.close()
         stores.append(Store(folder))
-        return Exchange(clock, random.Random(seed).randbytes, stores[-1])  # noqa: S311
+        return Exchange(clock, random.Random(seed).randbytes, stores[-1])
 
     open_it.stores = stores
     yield open_it
@@ -90,7 +90,7 @@ def test_what_ended_meanwhile_is_not_there_any_more(opened, clock, folder) -> No
 
 def test_a_poll_writes_nothing(folder, clock) -> None:
     store = Store(folder)
-    exchange = Exchange(clock, random.Random(1).randbytes, store)  # noqa: S311
+    exchange = Exchange(clock, random.Random(1).randbytes, store)
     session_id = exchange.create(Creation(greeting="hi", creator="alice"))["sessionId"]
     written = store._db.total_changes
     exchange.poll(session_id, "alice", members=True)
