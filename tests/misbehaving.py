@@ -249,7 +249,7 @@ class Misbehaving:
         self._started = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._stop: asyncio.Event | None = None
-        self.exchange = Exchange(time.time, os.urandom)
+        self.exchange = Exchange(time.time, os.urandom, session_weight=1 << 40)
         self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()), daemon=True)
         self._thread.start()
         assert self._started.wait(10)
@@ -327,8 +327,10 @@ class Misbehaving:
         self._started.set()
         await self._stop.wait()
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        ending = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in ending:
             task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -133,6 +133,8 @@ class Poller:
             return False  # a restart was noticed while this poll was under way: what it asked for means nothing now
         again = whole and (state.reread or sift.restarted(batch, known))
         news = sift.sift(batch, known, reread=again)
+        state.reread = again  # until it is on the disk: a full disk must not make us forget that we have to
+        session.memory = sift.remembered(batch, known, whole=whole)  # before the cursor moves past it
         entries = self._gap(news) + news.entries
         at = time.time()
 

@@ -26,6 +26,7 @@ from nexusd.wire.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from collections.abc import Set as AbstractSet
 
     import structlog
 
@@ -71,6 +72,7 @@ class Session:
         self.key: str | None = None
         self.joined = False
         self.polled = False  # in this life: a first POST waits for a fresh cursor
+        self.memory: AbstractSet[int] | None = None  # traces of what the server shows up to our cursor
         self.gone_since: float | None = None
         self.lease_until: float | None = None  # by link.now()
         self.last_error: str | None = None
@@ -170,6 +172,8 @@ class Session:
             keyed=self.key is not None,
             greeted=self.state.cursor is not None or self.state.epoch > 0,
             keep_own=self.settings.inbox_own,
+            memory=self.memory,
+            complete=self.inbox.is_complete,
         )
 
     @asynccontextmanager

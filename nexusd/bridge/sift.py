@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What we know before a poll. `inbox` gives the identities of what the inbox holds; it is asked only if need be."""
+    """What we know before a poll.
+
+    `inbox` gives the identities of what the inbox holds, `complete` whether that goes back far enough to be relied on;
+    they are asked only if need be. `memory` are the traces of all that was shown up to our cursor, or None before the
+    first poll of this life.
+    """
 
     cursor: int | None
     last: str
@@ -29,6 +34,8 @@ class Known:
     keyed: bool
     greeted: bool
     keep_own: bool = False
+    memory: AbstractSet[int] | None = None
+    complete: Callable[[], bool] = lambda: False
 
 
 @dataclass(slots=True)
@@ -56,19 +63,39 @@ def identity(message: Message) -> str:
     return line.identity(line.undecodable(message.raw, message.cursor).fields)
 
 
+def trace(message: Message) -> int:
+    """What tells a message from any other, in this process: less to keep and sooner made than an identity."""
+    told = (message.fields.get(name) for name in ("text", "json", "sentAt"))
+    return hash((message.cursor, message.id, message.agent_id, message.raw, *told))
+
+
+def remembered(batch: Batch, known: Known, *, whole: bool) -> AbstractSet[int] | None:
+    """The memory behind this poll; `whole`: it was one without `after`, and what it does not show is gone."""
+    if whole and not batch.cut:
+        return {trace(m) for m in batch.messages}
+    if known.memory is None or not batch.messages:
+        return known.memory  # what was shown before we began is not known yet
+    start = -1 if whole or known.cursor is None else known.cursor
+    # Some servers ignore `after`: what is not above our cursor was not taken in from this poll.
+    return known.memory | {trace(m) for m in batch.messages if m.cursor is None or m.cursor > start}
+
+
 def restarted(batch: Batch, known: Known) -> bool:
     """Whether a poll without `after` proves that the server lost its memory.
 
     It does if it shows an unseen message with a cursor above 0 and not above ours. Less than before proves nothing:
-    messages expire.
+    messages expire. That the one at our cursor is the same proves nothing either once we have polled: the new life may
+    have overtaken our cursor before we looked.
     """
     if known.cursor is None:
         return False
     old = [m for m in batch.messages if m.cursor is not None and 0 < m.cursor <= known.cursor]
-    if not old or (old[-1].cursor == known.cursor and identity(old[-1]) == known.last):
-        return False  # what stands at our cursor is what stood there: the same life
-    others = [m for m in old if not is_own(m, known.agent, keyed=known.keyed)]
-    inbox = known.inbox() if others else frozenset()
+    if known.memory is not None:
+        return any(trace(m) not in known.memory for m in old)
+    others = [m for m in old if not is_own(m, known.agent, keyed=known.keyed)]  # our own are not in the inbox
+    if not others or (same_life(batch, known) and not known.complete()):
+        return False
+    inbox = known.inbox()
     return any(identity(m) not in inbox for m in others)
 
 

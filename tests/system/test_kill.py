@@ -1,4 +1,4 @@
-"""kill -9 at any moment, and at each system call: nothing lost, nothing doubled, order kept, every file in one place."""
+"""kill -9 at any moment and at each system call: nothing lost or doubled, order kept, every file in one place."""
 
 from __future__ import annotations
 

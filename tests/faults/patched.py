@@ -1,0 +1,35 @@
+"""The daemon with one thing changed: python -m tests.faults.patched CHANGE... -- PROGRAM -m MODULE run ..."""
+
+# ruff: noqa: PLC0415 - each change imports what it changes
+from __future__ import annotations
+
+import sys
+
+
+def look_back() -> None:
+    """Look back often, not every five minutes."""
+    from nexusd.bridge import poller
+
+    poller.LOOK_BACK = 0.3
+
+
+CHANGES = {"look_back": look_back}
+
+
+def main() -> None:
+    end = sys.argv.index("--")
+    for name in sys.argv[1:end]:
+        CHANGES[name]()
+    sys.argv = [sys.argv[end + 3], *sys.argv[end + 4 :]]
+    from nexusd.cli.nexusd import main as run
+
+    sys.exit(run())
+
+
+def prefix(*names: str) -> tuple[str, ...]:
+    """For `Daemon.start`."""
+    return (sys.executable, "-m", "tests.faults.patched", *names, "--")
+
+
+if __name__ == "__main__":
+    main()
