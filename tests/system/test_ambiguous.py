@@ -41,7 +41,7 @@ def test_case_07_of_hundreds_of_lost_answers_none_is_doubled_and_none_lost(scene
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_case_07_of_two_thousand_ambiguous_sends_none_is_doubled_and_none_lost(scene):
-    lost, kinds, _ = none_doubled_none_lost(scene, 2_200, seed=8)
+    lost, kinds, _ = none_doubled_none_lost(scene, 3_500, seed=8)
     print(f"ambiguous sends: {lost} of {kinds} kinds, doubled 0, lost 0")
     assert lost >= 2_000
 
@@ -194,8 +194,9 @@ def test_case_52_a_post_that_landed_in_the_servers_next_life_is_found_or_said(sc
     assert (said, receipt["possibleDuplicate"]) in ((1, False), (2, True), (1, True))
 
 
-def test_case_56_a_redacted_text_is_found_again(scene):
-    server, alice = scene.server, scene.alice
+def test_case_56_a_redacted_text_is_found_again(server, daemons):
+    scene = made(server, daemons, QUICK + 'secret_guard = "off"')
+    alice = scene.alice
     server.faults = only("send", DROP_AFTER)
     secret = "ghp_" + "a1B2" * 9
     alice.drop("chat", "0.txt", f"the token of the build machine is {secret}, keep it well")
@@ -204,8 +205,9 @@ def test_case_56_a_redacted_text_is_found_again(scene):
     assert len(server.said("alice")) == 2
 
 
-def test_case_56_a_text_that_was_redacted_beyond_recognition_is_never_doubled_in_silence(scene):
-    server, alice = scene.server, scene.alice
+def test_case_56_a_text_that_was_redacted_beyond_recognition_is_never_doubled_in_silence(server, daemons):
+    scene = made(server, daemons, QUICK + 'secret_guard = "off"')
+    alice = scene.alice
     server.faults = only("send", DROP_AFTER)
     alice.drop("chat", "0.txt", "ghp_" + "a1B2" * 9)
     receipt = alice.receipt("chat", "0.txt")
