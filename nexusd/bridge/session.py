@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import time
 from collections import Counter
@@ -164,16 +165,28 @@ class Session:
 
     def known(self) -> Known:
         """What we know of the messages so far."""
+
+        @functools.cache
+        def recent() -> tuple[set[str], int | None]:
+            names, reach = set(), None
+            for found in self.inbox.recent():
+                names.add(line.identity(found.fields))
+                if found.seq == 1:
+                    reach = 0  # nothing was taken away
+                elif found.cursor is not None:
+                    reach = min(found.cursor, found.cursor if reach is None else reach)
+            return names, reach
+
         return Known(
             cursor=self.state.cursor,
             last=self.state.last,
-            inbox=lambda: {line.identity(found.fields) for found in self.inbox.recent()},
+            inbox=lambda: recent()[0],
             agent=self.agent,
             keyed=self.key is not None,
             greeted=self.state.cursor is not None or self.state.epoch > 0,
             keep_own=self.settings.inbox_own,
             memory=self.memory,
-            complete=self.inbox.is_complete,
+            reach=lambda: recent()[1],
         )
 
     @asynccontextmanager

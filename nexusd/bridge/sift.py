@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Known:
     """What we know before a poll.
 
-    `inbox` gives the identities of what the inbox holds, `complete` whether that goes back far enough to be relied on;
-    they are asked only if need be. `memory` are the traces of all that was shown up to our cursor, or None before the
-    first poll of this life.
+    `inbox` gives the identities of what the inbox holds as far back as it is read, `reach` the lowest cursor among them
+    (0: it was read to its very beginning); they are asked only if need be. `memory` are the traces of all that was
+    shown up to our cursor, or None before the first poll of this life.
     """
 
     cursor: int | None
@@ -35,7 +35,7 @@ class Known:
     greeted: bool
     keep_own: bool = False
     memory: AbstractSet[int] | None = None
-    complete: Callable[[], bool] = lambda: False
+    reach: Callable[[], int | None] = lambda: None
 
 
 @dataclass(slots=True)
@@ -93,7 +93,10 @@ def restarted(batch: Batch, known: Known) -> bool:
     if known.memory is not None:
         return any(trace(m) not in known.memory for m in old)
     others = [m for m in old if not is_own(m, known.agent, keyed=known.keyed)]  # our own are not in the inbox
-    if not others or (same_life(batch, known) and not known.complete()):
+    if others and same_life(batch, known):  # unless it overtook us; what lies before the inbox's reach tells nothing
+        reach = known.reach()
+        others = [m for m in others if reach is not None and (m.cursor or 0) >= reach]
+    if not others:
         return False
     inbox = known.inbox()
     return any(identity(m) not in inbox for m in others)

@@ -171,20 +171,6 @@ class Inbox:
             finally:
                 os.close(fd)
 
-    def is_complete(self, limit: int = 16 << 20) -> bool:
-        """Whether `recent` leads back to the first line or to its limit: nobody has taken a part away."""
-        parts = sorted((int(m[1]) for m in map(_ROTATED.fullmatch, os.listdir(self._folder.path)) if m), reverse=True)
-        size, first = 0, 0
-        for path in (self._folder.inbox, *(self._folder.rotated_inbox(n) for n in parts[:1])):
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError:
-                continue
-            with open(fd, "rb") as file:
-                size += os.fstat(fd).st_size
-                first = next((f.seq for f in (line.parse(text, self._folder.name) for text in file) if f), first)
-        return first == 1 or size > limit
-
 
 def _backward(fd: int, end: int) -> Iterator[bytes]:
     """The lines before `end`, last first."""

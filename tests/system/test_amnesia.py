@@ -137,6 +137,29 @@ def test_case_52_restarts_at_random_moments_double_nothing(server, daemons, seed
     checked_seq(alice.inbox("chat"))
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["large", "moved_away"])
+def test_case_82_an_inbox_that_does_not_reach_back_is_no_sign_of_a_restart(server, daemons, moved):
+    """More than is read back at a start, or taken away by a hand: what the server still shows is not written again."""
+    scene = begun(server, daemons)
+    alice, inbox = scene.alice, scene.alice.folder("chat") / "inbox.jsonl"
+    count = 5 if moved else 100
+    for n in range(count):
+        scene.say(f"{n}" + ("" if moved else " x" * 100_000))
+    until(lambda: inbox.exists() and inbox.read_bytes().count(b"\n") == count)
+    for _ in range(2):
+        alice.kill()
+        if moved and inbox.exists():
+            inbox.rename(inbox.with_suffix(".old"))
+        alice.start(prefix=prefix("look_back"))
+        scene.say("and on")
+        count += 1
+        until(lambda: inbox.exists() and b"and on" in inbox.read_bytes())
+        polls = len(server.requests)
+        until(lambda polls=polls: len([r for r in server.requests[polls:] if "after" not in r.query]) > 2)
+    assert [line["kind"] for line in alice.inbox("chat")] == ["message"] * (1 if moved else count)
+    assert alice.inbox("chat")[-1]["seq"] == count
+
+
 # ---- no false alarm: the same decisions on generated polls
 
 
@@ -173,7 +196,15 @@ class Model:
     def known(self) -> sift.Known:
         greeted = self.cursor is not None
         return sift.Known(
-            self.cursor, self.identity, lambda: self.inbox, "alice", True, greeted, False, self.memory, lambda: True
+            self.cursor,
+            self.identity,
+            lambda: self.inbox,
+            "alice",
+            True,
+            greeted,
+            False,
+            self.memory,
+            lambda: 0,
         )
 
     def poll(self, *, whole: bool) -> None:
