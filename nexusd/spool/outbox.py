@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 QUIET = 0.2  # seconds without a change that stand for "done" where there are no leases
 EMPTY = 5.0  # seconds an empty file waits for its writer
 LINKED = 2.0  # seconds a second name is borne: some writers link and then unlink
+SNAPSHOT = 100  # files; a scan of so many is one system call, and sees the folder as it was in one moment
+GRAIN = 0.02  # seconds; the kernel's times of files are a little behind
 LOOK_AGAIN = 0.2  # seconds until a busy file is looked at again
 
 F_SETLEASE, F_GETLEASE = 1024, 1025  # linux/fcntl.h; the fcntl module of CPython names them since 3.12 only in part
@@ -61,7 +63,7 @@ class Outbox:
     def look(self) -> Look:
         """Scan the folder: files to send by modification time, then name, and what can never be sent."""
         found, order, seen = Look(), [], {}
-        now = self._clock()
+        now, began = self._clock(), time.time()
         with atomic.held_folder(self.path) as held, os.scandir(held) as entries:
             for entry in entries:
                 if is_unfinished(entry.name):
@@ -81,10 +83,16 @@ class Outbox:
                     if wait > 0:
                         found.later(wait)
                     else:
-                        order.append((status.st_mtime_ns, entry.name, drop))
+                        order.append((status.st_mtime_ns, entry.name, drop, status.st_ctime))
+        if len(order) > SNAPSHOT:
+            # Of two files dropped during the scan it may have seen the later one alone: they are for the next look.
+            settled = [item for item in order if not began - GRAIN <= item[3] <= time.time() + GRAIN]
+            if len(settled) < len(order):
+                found.later(GRAIN)
+            order = settled
         self._seen = seen
         order.sort(key=lambda item: item[:2])
-        found.ready.extend(drop for _, _, drop in order)
+        found.ready.extend(drop for _, _, drop, _ in order)
         found.waiting = len(seen) - len(order)
         return found
 

@@ -145,3 +145,22 @@ def test_case_86_folders_exchanged_for_links_are_refused_and_nothing_behind_them
         sending.settle(str(own), folder.sent, "a.txt", {}, sent=True)
     assert sorted(p.name for p in secrets.iterdir()) == sorted(NAMES)
     assert own.exists()
+
+
+def test_case_75_files_dropped_while_a_long_scan_goes_on_keep_their_order(folder):
+    """A scan of many files is no snapshot: it can see the second of two new files and not the first."""
+    dropper = (
+        "import os, sys\n"
+        "for n in range(6000):\n"
+        "    aside = f'{sys.argv[1]}/.{n}.tmp'\n"
+        "    with open(aside, 'w') as file: file.write('x')\n"
+        "    os.utime(aside, ns=(10**18 + n, 10**18 + n))\n"
+        "    os.rename(aside, f'{sys.argv[1]}/{n:05}' + 'x' * (n % 90))\n"
+    )
+    box, looks, ready = Outbox(folder.outbox), 0, []
+    with subprocess.Popen([sys.executable, "-c", dropper, folder.outbox]):
+        while len(ready) < 6_000:
+            ready = [int(drop.name[:5]) for drop in box.look().ready]
+            looks += 1
+            assert ready == list(range(len(ready))), "a later one without an earlier one"
+    assert looks > 10

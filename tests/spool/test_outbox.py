@@ -11,7 +11,8 @@ import pytest
 
 from nexusd.errors import Refusal
 from nexusd.spool import outbox as outboxes
-from nexusd.spool.outbox import EMPTY, LINKED, QUIET, Outbox, open_plain
+from nexusd.spool.outbox import EMPTY, GRAIN, LINKED, QUIET, Outbox, open_plain
+from tests.world import until
 
 
 class Clock:
@@ -280,4 +281,5 @@ def test_what_a_name_stands_for_is_looked_at_after_opening(place, tmp_path):
 def test_many_files_are_one_scan(place, outbox):
     for n in range(2000):
         drop(place, f"{n:05}")
+    until(lambda: time.time() - (place / "01999").stat().st_ctime > 2 * GRAIN)  # none of them dropped during the scan
     assert ready(outbox) == [f"{n:05}" for n in range(2000)]
