@@ -23,6 +23,8 @@ _UNSAFE = re.compile(
 )
 # Possessive, for a string of many escapes would cost 64 bytes of memory for each; a lone " begins a string without end.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}:,]', re.DOTALL)
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_ENDLESS = re.compile(rb"(?<![0-9])[0-9]{1000}")  # Python reads no whole number of more than 4,300 digits
 DEEPEST = 250  # levels; jq 1.6 reads 256, Python as many as its stack has room for at the moment
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _STRING = msgspec.json.Decoder(str)
@@ -47,6 +49,8 @@ def fields(data: bytes) -> Fields:
     data = escaped(data.decode()).encode()
     if data.count(b"[") + data.count(b"{") > DEEPEST and _is_too_deep(data):
         raise ValueError("nested too deeply")
+    if _ENDLESS.search(data) and _ENDLESS.search(_STRINGS.sub(b'""', data)):
+        raise ValueError("a number too long to be read")
     try:
         return {name: bytes(value) for name, value in _FIELDS.decode(data).items()}
     except (msgspec.DecodeError, RecursionError):

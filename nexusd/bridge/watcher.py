@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 QUICK, REST = 5, 25  # milliseconds that watchfiles sleeps between looks at its events: while something goes on, and not
 BUSY = 60.0  # seconds after an event in which something goes on
 HEALTHY = 60.0  # seconds between looks while the watch works
+AGAIN = 0.5  # seconds until a folder that was removed is looked for
 FIRST = 0.1  # seconds until a broken watch is tried again for the first time
 UNHEALTHY = 5.0  # seconds between looks, and until the watch is tried again, while it does not
 
@@ -73,7 +74,10 @@ class Watcher:
 
     async def _watch(self) -> None:
         """One watch, until the folders change or something breaks."""
+        before = self._watched
         self._watched = {path: found for path in self._folders if (found := _identity(path))}
+        if before.keys() & self._folders - self._watched.keys():  # gone just now: an outbox is made again at once
+            asyncio.get_running_loop().call_later(AGAIN, self._changed.set)
         if not self._watched:
             self.live.set()
             await self._changed.wait()
