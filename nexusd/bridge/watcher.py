@@ -77,6 +77,7 @@ class Watcher:
         before = self._watched
         self._watched = {path: found for path in self._folders if (found := _identity(path))}
         if before.keys() & self._folders - self._watched.keys():  # gone just now: an outbox is made again at once
+            self._armed = False  # whoever needs it makes it when told to look everywhere
             asyncio.get_running_loop().call_later(AGAIN, self._changed.set)
         if not self._watched:
             self.live.set()
