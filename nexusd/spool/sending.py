@@ -146,7 +146,7 @@ class Sending:
             return Intent()
         try:
             return msgspec.json.decode(data, type=Intent)
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             return Intent(attempts=1, doubtful=True)
 
     def _intent_path(self, unique: str) -> str:

@@ -61,7 +61,7 @@ def load(folder: SessionFolder) -> State | None:
                 "newer_state", f"{folder.state} was written by a newer nexusd; run that one, or a later one"
             )
         return msgspec.json.decode(data, type=State)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
 
 

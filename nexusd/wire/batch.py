@@ -65,7 +65,7 @@ def read(call: Call, answer: Answer) -> Batch:
         reply = _DECODER.decode(body)
         raws: list[bytes] = [bytes(raw) for raw in reply.messages]
         rest: dict[str, Any] = {"nextCursor": reply.nextCursor, "members": reply.members}
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):  # of msgspec, or of the UTF-8 in it
         raws, rest = _salvaged(call, answer)
     members = rest.get("members")
     return Batch(
@@ -128,5 +128,5 @@ def _cursor(text: bytes | None) -> int | None:
 def _plain(text: bytes | None) -> Any:
     try:
         return msgspec.json.decode(text or b"null")
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):  # of msgspec, or of the UTF-8 in it
         return None
