@@ -9,6 +9,7 @@ import contextlib
 import os
 import random
 import sys
+import time
 
 NAMES = ("a.txt", "b.txt", "c.txt")
 WHOLE = 20_000  # bytes of an honest file, written in pieces
@@ -24,6 +25,7 @@ def honest(path: str, chance: random.Random) -> None:
         for _ in range(chance.randrange(1, 4)):
             file.write(b"inside " * 10)
             file.flush()
+            time.sleep(0.0002)  # others write slowly too
         file.write(b"." * (WHOLE - file.tell() - 1) + b">")
 
 

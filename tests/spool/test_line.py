@@ -157,6 +157,7 @@ def test_undecodable_ones_differ_by_all_of_their_bytes():
         b'{"kind":"message","seq":1,"session":"chat"',
         b'{"kind":"message","seq":' + b"9" * 5000 + b',"session":"chat"}',
         b'{"kind":"message","seq":1,"session":"chat"}' + b"\0" * 10,
+        b'{"kind":"message","seq":1,"session":"chat","cursor":' + b"9" * 5000 + b"}",
     ],
 )
 def test_what_is_no_line_of_ours_is_nobodys(data):
@@ -164,7 +165,7 @@ def test_what_is_no_line_of_ours_is_nobodys(data):
 
 
 @pytest.mark.parametrize(
-    ("cursor", "number"), [('"12"', 12), ("12", 12), ("null", None), ('"x"', None), ("9" * 5000, None), ("-1", None)]
+    ("cursor", "number"), [('"12"', 12), ("12", 12), ("null", None), ('"x"', None), ("9" * 500, None), ("-1", None)]
 )
 def test_a_lines_cursor_is_read_in_both_forms(cursor, number):
     data = f'{{"kind":"message","seq":1,"session":"chat","cursor":{cursor}}}'.encode()
