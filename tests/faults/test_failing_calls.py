@@ -65,7 +65,7 @@ def test_case_13_to_19_each_call_of_the_cycle_fails_once(tmp_path, code, late):
 def test_case_13_to_18_everything_fails_from_each_call_on_for_a_while(tmp_path, code):
     """As a full disk does: from one call on nothing works, until there is room again."""
     calls = calls_of(tmp_path / "plain")
-    for number in range(0, len(calls), 2):
+    for number in range(0, len(calls), 4):
         home = tmp_path / str(number)
 
         def trip(name, n, number=number):
