@@ -188,15 +188,17 @@ class Daemon:
             self._log.error("daemon.stuck", why="no progress", sessions=stuck)
         return not stuck
 
-    def _changed(self, folders: set[str] | None) -> None:
-        """Something happened in these folders, or may have anywhere."""
+    def _changed(self, folders: set[str] | None) -> bool:
+        """Something happened in these folders, or may have anywhere; whether it did in an outbox."""
         outboxes = self._supervisor.outboxes
-        for folder in outboxes if folders is None else folders & outboxes.keys():
+        dropped = outboxes.keys() if folders is None else folders & outboxes.keys()
+        for folder in dropped:
             outboxes[folder].send.wake()
         if folders is None:
             self._reloader.look()
         elif folders & self._reloader.folders:
             self._reloader.soon()
+        return bool(dropped)
 
     def _report(self, *, running: bool) -> None:
         """What `nexusd status` reads."""

@@ -28,10 +28,13 @@ UNHEALTHY = 5.0  # seconds between looks, and until the watch is tried again, wh
 
 
 class Watcher:
-    """Watches folders and calls `on_change` with those in which something happened, or with None: look everywhere."""
+    """Watches folders and calls `on_change` with those in which something happened, or with None: look everywhere.
+
+    It answers whether more of that kind should be noticed quickly.
+    """
 
     def __init__(
-        self, on_change: Callable[[set[str] | None], None], log: structlog.typing.FilteringBoundLogger
+        self, on_change: Callable[[set[str] | None], bool], log: structlog.typing.FilteringBoundLogger
     ) -> None:
         self._on_change = on_change
         self._log = log
@@ -103,10 +106,11 @@ class Watcher:
                 return
             self._healthy = self._armed = True
             self._patience = FIRST
-            self._busy_until = time.monotonic() + BUSY
             folders = {os.path.dirname(path) for _, path in changes}
-            self._on_change(folders)
-            if not busy or any(path in self._watched for _, path in changes):
+            if self._on_change(folders):
+                self._busy_until = time.monotonic() + BUSY
+            closer = not busy and self._busy_until > time.monotonic()
+            if closer or any(path in self._watched for _, path in changes):
                 return  # watch more closely; or anew: a watched folder itself was moved, and the watch on it is blind
 
     async def _clock(self) -> None:

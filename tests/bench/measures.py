@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
@@ -151,14 +152,16 @@ def outbox() -> Iterator[Row]:
         until((alice.folder("chat") / "session.json").exists)
         alice.drop("chat", "first", "warm up")
         alice.receipt("chat", "first")
+        session = next(alice.client_dir.joinpath("sessions").iterdir()).name
         taken = []
         for n in range(100):
             began = time.time()
             alice.drop("chat", f"{n}.txt", f"message {n}")
-            alice.receipt("chat", f"{n}.txt")
-            taken.append(1000 * (time.time() - began))
-        yield Row("rename to receipt, median of 100", median(taken), "ms", 15)
-        yield Row("rename to receipt, worst of 100", max(taken), "ms")
+            identity = alice.receipt("chat", f"{n}.txt")["id"]
+            sent = next(m["sentAt"] for m in relay.messages(session, "alice") if m["id"] == identity)
+            taken.append(1000 * (datetime.fromisoformat(sent).timestamp() - began))
+        yield Row("rename to accepted, median of 100", median(taken), "ms", 15)
+        yield Row("rename to accepted, worst of 100", max(taken), "ms")
         began = time.monotonic()
         for n in range(10_000):
             alice.drop("chat", f"burst{n}", f"{n}")
