@@ -23,10 +23,12 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def _width() -> int:
+    given = os.environ.get("COLUMNS", "")
     try:
-        return max(40, min(os.get_terminal_size(2).columns, 120) - 2)
-    except OSError:
+        columns = int(given) if given.isdecimal() else os.get_terminal_size(2).columns
+    except (OSError, ValueError):
         return 100
+    return max(40, min(columns, 120) - 2)
 
 
 class Parser(argparse.ArgumentParser):
