@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
+from fcntl import ioctl
 
 import pytest
 
+from nexusd.cli.columns import columns
 from nexusd.clientdir import ClientDir
 from nexusd.serving import Serving
 from tests.cli.test_outbox import Daemon
@@ -276,6 +280,25 @@ def test_tail_on_a_terminal_is_coloured_by_session_and_lets_no_peer_move_the_cur
     assert b"\x1b]0" not in shown
     assert b"\x1b[2J" not in shown
     assert shown.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("width", [1, 20, 80])
+def test_tail_fits_its_lines_into_any_terminal(nexus, box, width):
+    box.append("日本語" * 40, "\x1b[2J" * 40, "short")
+    leader, follower = pty.openpty()
+    ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    subprocess.run(
+        [sys.executable, "-m", "nexusd.cli.nexus", "tail"],
+        env=nexus.env | {"TERM": "xterm", "NO_COLOR": "1"},
+        stdout=follower,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    os.close(follower)
+    rows = os.read(leader, 65_536).decode().split("\r\n")
+    os.close(leader)
+    assert len(rows) == 4
+    assert all(columns(row) <= width and row.isprintable() for row in rows)
 
 
 def test_two_readers_of_one_name_get_each_line_once(nexus, box):

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nexusd.cli.columns import columns, cut, fitted, plain, wrapped
 from nexusd.cli.service import top_lines, top_opened
 from nexusd.cli.service.overview import age
 from nexusd.cli.service.top_cells import Shown, painted
 from nexusd.cli.service.top_place import Place, keys, moved, settled
 from nexusd.cli.service.top_seen import Eyes
-from nexusd.cli.service.top_text import columns, cut, fitted, plain, wrapped
 from tests.world import NEXUSD, PATIENCE, until
 
 NOW = 1_800_000_000.0

@@ -85,18 +85,18 @@ def _inboxes(desk: Desk, names: list[str]) -> list[Inbox]:
 
 def _rows(lines: list[Line]) -> bytes:
     """A short line a message: whose inbox, who, and how the text begins."""
-    from nexusd.cli.hand import plain  # noqa: PLC0415 - only on a terminal
+    from nexusd.cli import columns  # noqa: PLC0415 - only on a terminal
+    from nexusd.cli.hand import plain  # noqa: PLC0415
 
     colour = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-    width = max(20, os.get_terminal_size(1).columns or 80)
+    width = os.get_terminal_size(1).columns or 80
     rows = []
     for line in lines:
         value = line.value
         name = plain.clean(str(value.get("session", "?")))[:20]
         sender = plain.clean(str(value.get("agentId") or value.get("kind")))[:24]
         what = value.get("text") if isinstance(value.get("text"), str) else "(JSON)"
-        row = f"{name}  {sender}: {jsontext.escaped(str(what)[:400])}"
-        row = row if len(row) < width else row[: width - 4] + "..."
+        row = columns.cut(f"{name}  {sender}: {jsontext.escaped(str(what)[:400])}", max(1, width - 1))
         if colour:
             code = _COLOURS[zlib.crc32(name.encode()) % len(_COLOURS)]
             row = f"\x1b[{code}m{row[: len(name)]}\x1b[0m{row[len(name) :]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nexusd.cli.service.top_text import plain
+from nexusd.cli.columns import plain
 from nexusd.cli.service.troubles import span
 
 if TYPE_CHECKING:

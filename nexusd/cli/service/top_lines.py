@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nexusd.cli.columns import cut
 from nexusd.cli.service import top_list, top_opened
 from nexusd.cli.service.top_cells import Row
-from nexusd.cli.service.top_text import cut
 
 if TYPE_CHECKING:
     from nexusd.cli.service.top_cells import Shown

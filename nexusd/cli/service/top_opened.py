@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nexusd.cli.columns import plain, wrapped
 from nexusd.cli.service.top_cells import Row, Shown, ago, content, expires, sender
-from nexusd.cli.service.top_text import plain, wrapped
 from nexusd.cli.service.troubles import span
 
 if TYPE_CHECKING:
