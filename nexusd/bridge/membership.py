@@ -11,6 +11,7 @@ from nexusd.errors import Fate, RequestError
 
 if TYPE_CHECKING:
     from nexusd.bridge.session import Session
+    from nexusd.wire.budget import Turn
 
 BELIEVED_AFTER = 30.0  # seconds between two answers that say the session is gone
 REJOINS = 3  # an hour
@@ -48,32 +49,27 @@ async def enter(session: Session) -> None:
     session.leased(joined.lease)
 
 
-async def failed(session: Session, fault: RequestError) -> float:
-    """What a failed request of any kind means for the session; the seconds until it is worth trying again."""
+async def failed(session: Session, fault: RequestError, lane: Turn) -> float:
+    """What a lane's failed request means for the session; the seconds until it is worth trying again."""
     session.counts[f"failed_{fault.fate.value}"] += 1
     if fault.fate is Fate.WAIT:
-        session.happened(Event.FAILED, f"{fault.code}: {fault}")
-        return session.link.wait_for(fault)
+        return session.failing(lane, f"{fault.code}: {fault}", seconds=session.link.wait_for(fault))
     if fault.fate is Fate.GONE:
-        return await _gone(session, fault)
+        return await _gone(session, fault, lane)
     if fault.fate is Fate.REFUSED and fault.status in (401, 403):
-        return await _rejoin(session, fault)
+        return await _rejoin(session, fault, lane)
     if fault.code == "session_full":
-        session.happened(Event.PUT_OUT, f"{fault.code}: {fault}")
-        return FULL
-    session.happened(Event.FAILED, f"{fault.code}: {fault}")
-    return session.backoff.failed()
+        return session.failing(lane, f"{fault.code}: {fault}", Event.PUT_OUT, FULL)
+    return session.failing(lane, f"{fault.code}: {fault}")
 
 
-async def _gone(session: Session, fault: RequestError) -> float:
+async def _gone(session: Session, fault: RequestError, lane: Turn) -> float:
     """Expiry is believed when it is said twice, 30 s apart: one answer may come from the wrong process."""
     since = session.gone_since
     if since is None:
-        session.gone_since = now()
-        session.happened(Event.FAILED, f"{fault.code}: {fault}")
-        return BELIEVED_AFTER
+        session.gone_since = since = now()
     if now() - since < BELIEVED_AFTER:
-        return BELIEVED_AFTER - (now() - since)
+        return session.failing(lane, f"{fault.code}: {fault}", seconds=BELIEVED_AFTER - (now() - since))
     await session.end(
         Event.GONE,
         "the session does not exist on its server (any more): it has expired, or its id is wrong; "
@@ -82,7 +78,7 @@ async def _gone(session: Session, fault: RequestError) -> float:
     return 0.0
 
 
-async def _rejoin(session: Session, fault: RequestError) -> float:
+async def _rejoin(session: Session, fault: RequestError, lane: Turn) -> float:
     """Not a member, or our key is not valid: come back, unless a hand took us out; three times an hour at most."""
     recorded = session.client_dir.agent(session.id)
     if recorded is None:
@@ -95,37 +91,39 @@ async def _rejoin(session: Session, fault: RequestError) -> float:
         return 0.0
     recent = [at for at in session.state.rejoined_at if time.time() - at < HOUR]
     if len(recent) >= REJOINS:
-        session.happened(Event.PUT_OUT, f"put out {REJOINS} times within an hour; trying again later")
-        return max(1.0, recent[0] + HOUR - time.time())
+        again_in = max(1.0, recent[0] + HOUR - time.time())
+        error = f"put out {REJOINS} times within an hour; trying again later"
+        return session.failing(lane, error, Event.PUT_OUT, again_in)
     session.state.rejoined_at = [*recent, time.time()]
     session.log.warning("session.rejoining", code=fault.code)
     try:
         joined = await session.link.client.join(session.id, session.agent)
     except RequestError as refusal:
         if refusal.code == "agent_id_taken":
-            return await _unverified(session)
+            return await _unverified(session, lane)
         if refusal.code == "session_full":
             identity = f"evicted-{int(recent[0] if recent else time.time())}"
             text = "the server has put us out, and the session is full; nexusd goes on trying"
             await session.notice("evicted", identity, text)
-        return await failed(session, refusal) if refusal.status not in (401, 403) else session.backoff.failed()
+        if refusal.status in (401, 403):
+            return session.failing(lane, f"{refusal.code}: {refusal}", Event.PUT_OUT)
+        return await failed(session, refusal, lane)
     _record(session, session.agent, joined.session_key)
     session.leased(joined.lease)
-    session.happened(Event.ANSWERED)
+    session.answered(lane)
     if fault.code != "invalid_session_key":
         text = "the server had put us out; nexusd joined again. Messages sent meanwhile are here as far as it kept them"
         await session.notice("rejoined", f"rejoined-{int(time.time())}", text)
     return 0.0
 
 
-async def _unverified(session: Session) -> float:
+async def _unverified(session: Session, lane: Turn) -> float:
     """We are in, but our key is not good: go on without it, and say so."""
     if session.key is not None:
         session.key = None
         session.log.warning("session.unverified", why="the server does not take our session key; sending without it")
         return 0.0
-    session.happened(Event.FAILED, "the server says that we are in and that we are not")
-    return session.backoff.failed()
+    return session.failing(lane, "the server says that we are in and that we are not")
 
 
 def _record(session: Session, agent: str, key: str | None) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from nexusd.bridge import membership, pace, sift
 from nexusd.bridge.link import now
-from nexusd.bridge.states import Event
 from nexusd.errors import RequestError
 from nexusd.spool import line
 from nexusd.wire.budget import Turn
@@ -52,6 +51,8 @@ class Poller:
         session = self._session
         if session.ended:
             return None
+        if held := session.held_for(Turn.POLL):
+            return held
         try:
             async with session.turn(Turn.POLL, self._worth):
                 if not session.joined:
@@ -61,12 +62,12 @@ class Poller:
                 rereading = session.state.reread
                 batch, whole = await self._ask()
         except RequestError as fault:
-            return await membership.failed(session, fault)
+            return await membership.failed(session, fault, Turn.POLL)
         if batch is None:
             return 0.0
         if await self._receive(batch, whole=whole, rereading=rereading):
             self.stir()
-        session.happened(Event.ANSWERED)
+        session.answered(Turn.POLL)
         if not session.polled or rereading != session.state.reread:
             session.polled = True
             self._on_ready()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from nexusd.bridge import membership
 from nexusd.bridge.link import now
-from nexusd.bridge.states import Event
 from nexusd.errors import RequestError
 from nexusd.wire.budget import Turn
 
@@ -45,19 +44,25 @@ class Renewer:
         if not self._wanted():
             await self._lapse()
             return None
+        if held := session.held_for(Turn.RENEW):
+            return held
         try:
             async with session.turn(Turn.RENEW):
                 ttl = session.settings.ttl
                 renewed = await session.link.client.renew(session.id, session.agent, ttl=int(ttl) if ttl else None)
         except RequestError as fault:
-            delay = await membership.failed(session, fault)
-            return None if session.ended else retry_in(self._remaining, delay) if delay else LATEST
+            delay = await membership.failed(session, fault, Turn.RENEW)
+            if session.ended:
+                return None
+            delay = retry_in(self._remaining, delay) if delay else LATEST
+            session.hold(Turn.RENEW, delay)
+            return delay
         session.leased(renewed.lease)
         if session.state.ttl is None:
             session.state.ttl = self._remaining or ASSUMED
         if session.lease_until is None or (renewed.lease.expires_at is None and renewed.lease.ttl is None):
             session.lease_until = now() + session.state.ttl
-        session.happened(Event.ANSWERED)
+        session.answered(Turn.RENEW)
         session.log.info("session.renewed", seconds=round(self._remaining or 0))
         return max(1.0, due_in(self._remaining, session.state.ttl))
 

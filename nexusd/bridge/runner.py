@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nexusd.bridge.hook import Hook
@@ -10,7 +11,6 @@ from nexusd.bridge.lane import Lane
 from nexusd.bridge.poller import Poller
 from nexusd.bridge.renewer import Renewer
 from nexusd.bridge.sender import Sender
-from nexusd.bridge.states import Event
 from nexusd.errors import NexusError
 from nexusd.wire.budget import Turn
 
@@ -32,14 +32,15 @@ class Runner:
         self._poller = Poller(session, rng, on_ready=self._ready)
         self._sender = Sender(session, on_sent=self._sent)
         self._renewer = Renewer(session)
-        self.poll = Lane(self._poller.step, self._fault)
-        self.send = Lane(self._sender.step, self._fault)
-        self.renew = Lane(self._renewer.step, self._fault)
+        self.poll = Lane(self._poller.step, partial(self._fault, Turn.POLL))
+        self.send = Lane(self._sender.step, partial(self._fault, Turn.SEND))
+        self.renew = Lane(self._renewer.step, partial(self._fault, Turn.RENEW))
         self._hook = Hook(session)
         self.hook = Lane(self._hook.step, self._hook_fault)
         session.on_restart = self._restarted
         session.on_commit = self.hook.wake
         session.on_active = self._active
+        session.on_recovery = self._recovered
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -70,11 +71,16 @@ class Runner:
         session = self.session
         for lane in self.lanes:
             lane.stop()  # a poll wakes the sends: a second step beside ours would take files out of turn, or twice
-        for step in (self._poller.step, self._drained, self._renewer.step, self._hook.step):
+        steps = ((Turn.POLL, self._poller.step), (Turn.SEND, self._drained), (Turn.RENEW, self._renewer.step))
+        for turn, step in steps:
             try:
                 await step()
             except Exception as fault:
-                self._fault(fault)
+                self._fault(turn, fault)
+        try:
+            await self._hook.step()
+        except Exception as fault:
+            self._hook_fault(fault)
         return session.last_error is None and (not session.ended or session.state.ended != "")
 
     async def close(self, patience: float) -> None:
@@ -113,16 +119,18 @@ class Runner:
             self.send.wake()
         self.renew.wake()
 
+    def _recovered(self) -> None:
+        """The server deals with us again: what held off after failures need not wait any longer."""
+        for lane in (self.renew, self.send, self.poll):
+            lane.wake()
+
     def _hook_fault(self, fault: Exception) -> float:
         self.session.log.error("hook.fault", error=f"{type(fault).__name__}: {fault}")
         return 60.0
 
-    def _fault(self, fault: Exception) -> float:
+    def _fault(self, lane: Turn, fault: Exception) -> float:
         session = self.session
-        delay = session.backoff.failed()
         if isinstance(fault, OSError | NexusError):
-            session.happened(Event.FAILED, f"{type(fault).__name__}: {fault}")
-        else:
-            session.log.error("session.fault", exc_info=fault)
-            session.happened(Event.FAILED, f"a fault in nexusd: {type(fault).__name__}")
-        return delay
+            return session.failing(lane, f"{type(fault).__name__}: {fault}")
+        session.log.error("session.fault", exc_info=fault)
+        return session.failing(lane, f"a fault in nexusd: {type(fault).__name__}")

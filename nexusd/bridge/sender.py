@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from nexusd.bridge import membership
 from nexusd.bridge.delivery import Delivery, error_note
-from nexusd.bridge.states import Event, Status
+from nexusd.bridge.link import now
+from nexusd.bridge.states import Status
 from nexusd.errors import Refusal, RequestError
 from nexusd.spool import atomic, sending
 from nexusd.spool.outbox import LOOK_AGAIN, Look
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from nexusd.bridge.session import Session
     from nexusd.spool.sending import Claimed
 
+RECOUNT = 1.0  # seconds between looks at what gathers while sending holds off
 ENDINGS = {
     Status.EXPIRED: "the session does not exist any more",
     Status.LEFT: "the session was left",
@@ -40,6 +42,7 @@ class Sender:
         self._pending: list[Claimed] | None = None  # what an earlier life claimed; None: not looked yet
         self._delivery: Delivery | None = None
         self._look = Look()
+        self._looked_at = 0.0
         self._failing_since: float | None = None
         self._bounced: set[str] = set()  # refused and said so, but not moved away yet
 
@@ -55,7 +58,8 @@ class Sender:
             self._pending = await asyncio.to_thread(session.sending.pending)
         if self._delivery is None and self._pending:
             self._delivery = Delivery(session, self._pending.pop(0))
-        if self.idle:
+        held = session.held_for(Turn.SEND)
+        if self.idle or (held and now() - self._looked_at >= RECOUNT):
             await self._look_again()
         self._count()
         if self.idle:
@@ -64,7 +68,7 @@ class Sender:
             return await self._bounce()
         if session.ended or not (session.joined and session.polled) or session.state.reread:
             return None  # a witness needs a cursor of this life; the poll that brings one wakes us
-        return await self._send()
+        return min(held, RECOUNT) if held else await self._send()
 
     async def _send(self) -> float | None:
         session = self._session
@@ -90,6 +94,7 @@ class Sender:
     async def _look_again(self) -> None:
         """Scan the outbox; what can never be sent goes to failed/ at once."""
         session = self._session
+        self._looked_at = now()
         await asyncio.to_thread(session.folder.make)  # somebody may have removed it
         self._look = await asyncio.to_thread(session.outbox.look)
         for name, refusal in self._look.refused:
@@ -141,7 +146,7 @@ class Sender:
             session.failed += 1
         else:
             self._failing_since = None
-            session.happened(Event.ANSWERED)
+            session.answered(Turn.SEND)
             session.stirred()
             self._on_sent()
         self._count()
@@ -149,7 +154,7 @@ class Sender:
     async def _temporary(self, fault: RequestError) -> float:
         """It may go later: hold this file and those behind it back, for at most `give_up_after`."""
         session, delivery = self._session, self._delivery
-        delay = await membership.failed(session, fault)
+        delay = await membership.failed(session, fault, Turn.SEND)
         self._failing_since = self._failing_since or time.time()
         if delivery is None or session.ended:
             return delay

@@ -24,6 +24,7 @@ from nexusd.spool.layout import ERROR, SessionFolder
 from nexusd.spool.outbox import Outbox
 from nexusd.spool.sending import Outcome, Sending
 from nexusd.wire.backoff import Backoff
+from nexusd.wire.budget import Turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from nexusd.clientdir import ClientDir
     from nexusd.config.records import SessionConfig, Settings
     from nexusd.secrets import Secrets
-    from nexusd.wire.budget import Turn
     from nexusd.wire.records import Lease
 
 VIEW_AGE = 50.0  # seconds; session.json is at most 60 s old
@@ -65,7 +65,9 @@ class Session:
         self.inbox = Inbox(self.folder, rotate_at=config.settings.inbox_max_bytes)
         self.outbox = Outbox(self.folder.outbox)
         self.sending = Sending(self.folder)
-        self.backoff = Backoff()
+        self.backoffs = {lane: Backoff() for lane in Turn}
+        self.troubles: dict[Turn, str] = {}  # what a lane's last request failed with
+        self._held_until: dict[Turn, float] = {}
         self.digest = states.digest_of(link.server, config.id)
         self.state = states.State(digest=self.digest)
         self.status = Status.JOINING
@@ -85,6 +87,7 @@ class Session:
         self.on_change: Callable[[], None] = lambda: None  # what the supervisor tells of all sessions has changed
         self.on_commit: Callable[[], None] = lambda: None
         self.on_restart: Callable[[], None] = lambda: None  # the poller has to read anew
+        self.on_recovery: Callable[[], None] = lambda: None  # a lane that had failed succeeded: others may try again
         self.on_active: Callable[[], None] = lambda: None  # a message either way: poll sooner, renew again
         self._lock = asyncio.Lock()
         self._faulty = False
@@ -125,19 +128,52 @@ class Session:
 
     def happened(self, event: Event, error: str | None = None) -> None:
         """Move to the next state; said in the log only when it changes something."""
-        before, self.status = self.status, after(self.status, event)
+        self._move((event,), error)
+
+    def answered(self, lane: Turn) -> None:
+        """A lane's request succeeded. What another one still fails with stays the session's trouble."""
+        failures = self.backoffs[lane].failures
+        self.backoffs[lane].succeeded()
+        self.gone_since = None
+        self.troubles.pop(lane, None)
+        if self.troubles:
+            self._move((Event.ANSWERED, Event.FAILED), next(iter(self.troubles.values())))
+        else:
+            self._move((Event.ANSWERED,), None, after_failures=failures)
+        if failures:
+            self._held_until.clear()
+            self.on_recovery()
+
+    def failing(self, lane: Turn, error: str, event: Event = Event.FAILED, seconds: float | None = None) -> float:
+        """A lane's request failed in a way that may pass; it holds off for `seconds`, by default its backoff."""
+        self.troubles[lane] = error
+        self._move((event,), error)
+        delay = self.backoffs[lane].failed()
+        delay = delay if seconds is None else seconds
+        self.hold(lane, delay)
+        return delay
+
+    def hold(self, lane: Turn, seconds: float) -> None:
+        """Let a lane hold off for so long, whatever wakes it."""
+        self._held_until[lane] = now() + seconds
+
+    def held_for(self, lane: Turn) -> float:
+        """Seconds for which a lane still holds off."""
+        return max(0.0, self._held_until.get(lane, 0.0) - now())
+
+    def _move(self, events: tuple[Event, ...], error: str | None, *, after_failures: int = 0) -> None:
+        before = self.status
+        for event in events:
+            self.status = after(self.status, event)
         error = self.secrets.removed(error) if error else None
-        failures = self.backoff.failures
-        if event is Event.ANSWERED:
-            self.backoff.succeeded()
-            self.gone_since = None
-        if before is not self.status or error != self.last_error:
-            level = self.log.info if event is Event.ANSWERED else self.log.warning
-            if not (event is Event.ANSWERED and before is self.status):
-                said = {"error": error} if error else {"after_failures": failures} if failures else {}
-                level(f"session.{self.status.value}", **said)
-            self.last_error = error
-            self.touch()
+        if before is self.status and error == self.last_error:
+            return
+        if error or before is not self.status:
+            said = {"error": error} if error else {"after_failures": after_failures} if after_failures else {}
+            log = self.log.warning if error else self.log.info
+            log(f"session.{self.status.value}", **said)
+        self.last_error = error
+        self.touch()
 
     def leased(self, lease: Lease) -> None:
         """Take note of how long the session lives now."""
