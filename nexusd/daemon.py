@@ -14,8 +14,8 @@ import msgspec
 
 from nexusd import __version__, guard, notify
 from nexusd.bridge import link
-from nexusd.bridge.session import stamp
 from nexusd.bridge.supervisor import Supervisor
+from nexusd.bridge.view import stamp
 from nexusd.bridge.watcher import Watcher
 from nexusd.config.load import load
 from nexusd.log import configure

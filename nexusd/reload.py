@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nexusd import notify
 from nexusd.config.load import config_file, load
 from nexusd.errors import ConfigError
+from nexusd.spool import outbox
 
 if TYPE_CHECKING:
     import structlog
@@ -69,8 +70,12 @@ class Reloader:
             notify.reloading()
             try:
                 self._loaded = self._marks()
-                await self._take(await asyncio.to_thread(load, self._named))
-                self.rejected = []
+                config = await asyncio.to_thread(load, self._named)
+                if self._is_being_written() or self._marks() != self._loaded:
+                    self.soon()  # half a file may be right, too
+                else:
+                    await self._take(config)
+                    self.rejected = []
             except ConfigError as fault:
                 if fault.faults != self.rejected:
                     instead = "the old configuration stays in force"
@@ -90,6 +95,18 @@ class Reloader:
             self.config = config
             await self._supervisor.apply(config)
             self._log.info("config.reloaded", sessions=len(config.sessions))
+
+    def _is_being_written(self) -> bool:
+        """Whether somebody has one of the files open for writing."""
+        for path, _, _ in self._marks():
+            with contextlib.suppress(OSError):
+                fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    if outbox.lease(fd) is False:
+                        return True
+                finally:
+                    os.close(fd)
+        return False
 
     def _marks(self) -> set[tuple[str, int, int]]:
         """What tells that a file was changed."""

@@ -91,7 +91,7 @@ def test_what_stands_in_a_string_that_was_cut_is_no_structure(inside):
 
 
 def test_numbers_keep_their_digits():
-    digits = b"1.10", b"1e999", b"-0.0", b"12345678901234567890123", b"9" * 5000
+    digits = b"1.10", b"1e999", b"-0.0", b"12345678901234567890123", b"9" * 900
     for number in digits:
         assert jsontext.fields(b'{"n":' + number + b"}") == {"n": number}
 

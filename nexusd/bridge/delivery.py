@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nexusd.bridge import guarded, outgoing, sift, witness
-from nexusd.bridge.session import stamp
+from nexusd.bridge.view import stamp
 from nexusd.errors import Fate, Refusal, RequestError
 from nexusd.spool.outbox import LOOK_AGAIN
 from nexusd.spool.sending import Claimed, Outcome, digest

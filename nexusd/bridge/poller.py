@@ -128,7 +128,7 @@ class Poller:
     async def _receive(self, batch: Batch, *, whole: bool, rereading: bool) -> bool:
         """Take in what is new; whether somebody else spoke."""
         session, state = self._session, self._session.state
-        await session.mend()
+        await session.journal.mend()
         known = session.known()
         if state.reread and not rereading:
             return False  # a restart was noticed while this poll was under way: what it asked for means nothing now

@@ -1,25 +1,22 @@
-"""One session while the daemon runs: what its loops share, and the one way in which anything becomes received."""
+"""One session while the daemon runs: what its loops share."""
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from nexusd.bridge.journal import Journal
 from nexusd.bridge.link import now
 from nexusd.bridge.sift import Known
 from nexusd.bridge.states import ENDED, Event, Status, after
-from nexusd.spool import atomic, line, prune
+from nexusd.bridge.view import View, stamp
+from nexusd.spool import line, prune
 from nexusd.spool import state as states
 from nexusd.spool.bookmark import slowest
-from nexusd.spool.inbox import Inbox
 from nexusd.spool.layout import ERROR, SessionFolder
 from nexusd.spool.outbox import Outbox
 from nexusd.spool.sending import Outcome, Sending
@@ -37,9 +34,6 @@ if TYPE_CHECKING:
     from nexusd.config.records import SessionConfig, Settings
     from nexusd.secrets import Secrets
     from nexusd.wire.records import Lease
-
-VIEW_AGE = 50.0  # seconds; session.json is at most 60 s old
-VIEW_DELAY = 0.2  # seconds in which changes are gathered into one session.json
 
 
 class Session:
@@ -62,14 +56,14 @@ class Session:
         self.secrets = secrets
         self.log = log.bind(session=config.name)
         self.folder = SessionFolder(root, config.name)
-        self.inbox = Inbox(self.folder, rotate_at=config.settings.inbox_max_bytes)
+        self.journal = Journal(self.folder, rotate_at=config.settings.inbox_max_bytes)
+        self.inbox = self.journal.inbox
         self.outbox = Outbox(self.folder.outbox)
         self.sending = Sending(self.folder)
         self.backoffs = {lane: Backoff() for lane in Turn}
         self.troubles: dict[Turn, str] = {}  # what a lane's last request failed with
         self._held_until: dict[Turn, float] = {}
         self.digest = states.digest_of(link.server, config.id)
-        self.state = states.State(digest=self.digest)
         self.status = Status.JOINING
         self.agent = ""
         self.key: str | None = None
@@ -89,24 +83,15 @@ class Session:
         self.on_restart: Callable[[], None] = lambda: None  # the poller has to read anew
         self.on_recovery: Callable[[], None] = lambda: None  # a lane that had failed succeeded: others may try again
         self.on_active: Callable[[], None] = lambda: None  # a message either way: poll sooner, renew again
-        self._lock = asyncio.Lock()
-        self._faulty = False
-        self._view: asyncio.TimerHandle | None = None
-        self._told: tuple[Status, int, int] | None = None
+        self.view = View(self)
+        self.touch = self.view.touch
 
     # ---- life
 
     def open(self) -> None:
         """Make the folders, read the state, mend the inbox, read the local record. OSError, UserError."""
         self.folder.make()
-        loaded = states.load(self.folder)
-        changed = loaded is not None and loaded.digest not in ("", self.digest)
-        self.state = (
-            states.State(seq=loaded.seq, digest=loaded.digest) if loaded and changed else loaded or states.State()
-        )
-        self._recover()
-        if changed:
-            self.state.cursor = None
+        if self.journal.open(self.digest):
             self._give_back()
         self.state.digest = self.digest
         self.agent = self.client_dir.agent(self.id) or ""
@@ -120,6 +105,11 @@ class Session:
         if self.state.expires_at is not None:
             self.lease_until = now() + self.state.expires_at - time.time()
         self._count_failed()
+
+    @property
+    def state(self) -> states.State:
+        """What is remembered of it."""
+        return self.journal.state
 
     @property
     def ended(self) -> bool:
@@ -246,17 +236,10 @@ class Session:
 
         OSError or UserError when the disk refuses; what got there all the same is found before the next attempt.
         """
-        async with self._lock:
-            await asyncio.to_thread(self._commit, entries, change)
+        await self.journal.commit(entries, change)
         if entries:
             self.on_commit()
         self.touch()
-
-    async def mend(self) -> None:
-        """After a failed commit see what got to the disk all the same; before anything is judged as new. OSError."""
-        if self._faulty:
-            async with self._lock:
-                await asyncio.to_thread(self._recover)
 
     async def notice(self, what: str, identity: str, text: str, **more: str | int | None) -> None:
         """Tell the agent; at least once, always with the same identity."""
@@ -278,44 +261,16 @@ class Session:
         self.happened(event, text)
         self.on_active()
 
-    def _commit(self, entries: list[line.Entry], change: Callable[[states.State], None]) -> None:
-        if self._faulty:
-            self._recover()
-        received_at = stamp()
-        seq = self.state.seq
-        lines = [
-            line.render(entry, seq=seq + n, session=self.name, received_at=received_at)
-            for n, entry in enumerate(entries, 1)
-        ]
-        try:
-            if lines:
-                self.inbox.append(lines, received_at)
-                self.state.seq = seq + len(lines)
-            change(self.state)
-            states.save(self.folder, self.state)
-        except Exception:
-            self._faulty = True
-            raise
-
     def _give_back(self) -> None:
         """Another session had this name before us: what was claimed for it is not ours to send."""
         for claimed in self.sending.pending():
             text = "it was claimed for another session of this name"
             note = {"error": "session_changed", "message": text, "remedy": "drop it again if it is still meant"}
             said = line.notice("bounced", f"bounced-{claimed.ulid}", text, file=claimed.name, error="session_changed")
-            self._commit([said], lambda _: None)
+            self.journal.commit_now([said], lambda _: None)
             self.sending.finish(
                 claimed, Outcome(sent=False, note={**note, "status": None, "attempts": 0, "at": stamp()})
             )
-
-    def _recover(self) -> None:
-        """The inbox outranks the state: it was written first."""
-        tail = self.inbox.recover(self.state.seq, stamp())
-        if tail.seq > self.state.seq:
-            self.state.seq = tail.seq
-            if tail.cursor is not None:
-                self.state.cursor, self.state.last = tail.cursor, tail.last
-        self._faulty = False
 
     def prune(self) -> int:
         """Remove files that are done with and old, but nothing that a reader or the hook has not read; how many."""
@@ -330,42 +285,7 @@ class Session:
     def _count_failed(self) -> None:
         self.failed = sum(1 for name in os.listdir(self.folder.failed) if not name.endswith(ERROR))
 
-    # ---- what agents may read
-
-    def touch(self) -> None:
-        """Something of session.json changed: write it soon."""
-        loop = asyncio.get_running_loop()
-        if self._view is None or self._view.when() > loop.time() + VIEW_DELAY:
-            if self._view is not None:
-                self._view.cancel()
-            self._view = loop.call_later(VIEW_DELAY, self.publish)
-
-    def publish(self, status: str | None = None) -> None:
-        """Write session.json now, and again before it is 60 s old. A view: it may fail, and is made anew."""
-        view = {
-            "session": self.name,
-            "state": status or self.status.value,
-            "agentId": self.agent or None,
-            "server": self.link.server,
-            "expiresAt": stamp(time.time() + self.lease_until - now()) if self.lease_until is not None else None,
-            "ttl": self.state.ttl,
-            "members": self.members,
-            "unsent": self.unsent,
-            "failed": self.failed,
-            "lastPollAt": stamp(self.state.last_poll_at) if self.state.last_poll_at else None,
-            "lastMessageAt": stamp(self.state.last_message_at) if self.state.last_message_at else None,
-            "lastError": self.last_error,
-        }
-        if self._told != (told := (self.status, self.unsent, self.failed)):
-            self._told = told
-            self.on_change()
-        try:
-            atomic.replace(self.folder.view, msgspec.json.encode(view) + b"\n", durable=False)
-        except OSError as fault:
-            self.log.debug("view.failed", error=str(fault))
-        if self._view is not None:
-            self._view.cancel()
-        self._view = None if status else asyncio.get_running_loop().call_later(VIEW_AGE, self.publish)
+    # ---- the end
 
     def close(self) -> None:
         """Write down what was not worth a write of its own, and say that nobody is at work here."""
@@ -373,12 +293,4 @@ class Session:
             states.save(self.folder, self.state)
         except OSError as fault:
             self.log.warning("state.not_saved", error=str(fault))
-        self.publish(None if self.ended else Status.STOPPED.value)
-        if self._view is not None:
-            self._view.cancel()
-
-
-def stamp(at: float | None = None) -> str:
-    """A time (Unix seconds, default now) as the protocol writes it."""
-    moment = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self.view.close(None if self.ended else Status.STOPPED.value)

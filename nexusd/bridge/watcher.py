@@ -111,6 +111,7 @@ class Watcher:
                 self._busy_until = time.monotonic() + BUSY
             closer = not busy and self._busy_until > time.monotonic()
             if closer or any(path in self._watched for _, path in changes):
+                self._armed = False  # what happens before the next watch is in force is found by looking everywhere
                 return  # watch more closely; or anew: a watched folder itself was moved, and the watch on it is blind
 
     async def _clock(self) -> None:

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from nexusd.bridge import session as sessions
+from nexusd.bridge import view
 from nexusd.bridge.renewer import LATEST, due_in, retry_in
 from tests.bridge.world import World, refusal, unreachable
 
@@ -127,7 +127,7 @@ def test_never_is_never(run):
 
 
 def test_always_is_longer_than_a_week(run, monkeypatch):
-    monkeypatch.setattr(sessions, "VIEW_AGE", 86400.0)
+    monkeypatch.setattr(view, "AGE", 86400.0)
 
     async def main(world: World):
         world.is_in()
@@ -140,7 +140,7 @@ def test_always_is_longer_than_a_week(run, monkeypatch):
 
 
 def test_a_week_without_a_message_is_the_default(run, monkeypatch):
-    monkeypatch.setattr(sessions, "VIEW_AGE", 86400.0)
+    monkeypatch.setattr(view, "AGE", 86400.0)
 
     async def main(world: World):
         world.is_in()

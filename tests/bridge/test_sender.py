@@ -490,8 +490,8 @@ def test_an_intent_is_on_the_disk_before_the_post(run):
         real = world.server.send
 
         async def send(*given, **more):
-            for path in (world.folder / ".nexusd" / "sending").glob("*.json"):
-                seen.append(json.loads(path.read_text()))
+            intents = (world.folder / ".nexusd" / "sending").glob("*.json")
+            seen.extend(json.loads(path.read_text()) for path in intents)
             return await real(*given, **more)
 
         world.server.send = send

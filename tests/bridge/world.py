@@ -249,8 +249,7 @@ class World:
                 lane.stop()
             for lane in runner.lanes:
                 await lane.close()
-            if runner.session._view is not None:
-                runner.session._view.cancel()
+            runner.session.view.cancel()
         else:
             await runner.close(3.0)
 

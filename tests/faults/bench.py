@@ -188,8 +188,8 @@ class Bench:
         return found
 
     def close(self) -> None:
-        if self.runner is not None and self.runner.session._view is not None:
-            self.runner.session._view.cancel()
+        if self.runner is not None:
+            self.runner.session.view.cancel()
 
     def check(self, *, theirs: list[str], ours: list[str]) -> None:
         """Nothing lost, nothing doubled, in order, every line valid, every file in one place."""
