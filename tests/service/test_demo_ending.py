@@ -24,7 +24,7 @@ def test_the_daemons_and_the_relay_end_with_it(how):
         with open(report) as file:
             pids.append(json.load(file)["pid"])
     process.send_signal(how)
-    assert process.wait(PATIENCE) == 0
+    assert process.wait(PATIENCE) in (0, 130)  # before or after its last word
     process.stdout.close()
     assert not any(os.path.exists(root) for root in roots)
     for pid in pids:
