@@ -1,0 +1,197 @@
+"""All sessions of a configuration; nothing here asks a server."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nexusd.bridge.supervisor import Supervisor
+from nexusd.clientdir import ClientDir
+from nexusd.config.load import load
+from nexusd.secrets import Secrets
+from nexusd.spool import state as states
+from nexusd.spool.layout import SessionFolder
+from tests.bridge.world import Log
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+IDS = {name: name * 48 for name in "abcdef"}
+SERVER = "http://relay.localhost"
+
+
+class House:
+    """A configuration that a test writes, and the supervisor of it."""
+
+    def __init__(self, home: Path) -> None:
+        self.file = home / "config.toml"
+        self.root, self.client = home / "nexus", home / "client"
+        self.log = Log()
+        self.supervisor: Supervisor | None = None
+
+    async def apply(self, *sessions: str, common: str = "", **tables: str) -> Supervisor:
+        """Make a configuration with these sessions the one in force; `tables` adds lines to a session's table."""
+        self.file.touch(0o600)
+        text = f'root = "nexus"\nclient_dir = "client"\nserver = "{SERVER}"\nagent_id = "me"\n{common}\n'
+        for name in sessions:
+            text += f'[sessions.{name}]\nid = "{IDS[name]}"\n{tables.get(name, "")}\n'
+        self.file.write_text(text)
+        config = load(str(self.file), {})
+        if self.supervisor is None:
+            self.supervisor = Supervisor(config, Secrets(), self.log)
+        await self.supervisor.apply(config, start=False)
+        return self.supervisor
+
+
+@pytest.fixture
+async def house(tmp_path):
+    made = House(tmp_path)
+    yield made
+    if made.supervisor is not None:
+        await made.supervisor.close()
+
+
+async def test_each_session_has_a_runner_and_an_outbox(house):
+    supervisor = await house.apply("a", "b")
+    assert set(supervisor.runners) == {"a", "b"}
+    assert set(supervisor.outboxes) == {str(house.root / name / "outbox") for name in "ab"}
+    assert {path.name for path in house.root.glob("*/outbox")} == {"outbox"}
+    assert supervisor.describe() == "2 sessions, 0 unsent, 2 joining"
+
+
+async def test_sessions_of_one_server_share_its_budget_and_others_do_not(house):
+    supervisor = await house.apply("a", "b", "c", c='server = "http://other.localhost"')
+    links = {name: runner.session.link for name, runner in supervisor.runners.items()}
+    assert links["a"] is links["b"]
+    assert links["a"].budget is not links["c"].budget
+    assert set(supervisor.budgets()) == {SERVER, "http://other.localhost"}
+
+
+async def test_one_that_cannot_run_is_skipped_and_said_and_the_others_run(house):
+    folder = SessionFolder(str(house.root), "b")
+    folder.make()
+    states.save(folder, states.State(version=states.VERSION + 1))
+    inbox = SessionFolder(str(house.root), "c")
+    inbox.make()
+    os.mkfifo(inbox.inbox)
+    (house.root / "d").write_text("a file in its place")
+    supervisor = await house.apply("a", "b", "c", "d", "e")
+    assert set(supervisor.runners) == {"a", "e"}
+    assert set(supervisor.skipped) == {"b", "c", "d"}
+    assert "newer nexusd" in supervisor.skipped["b"]
+    assert len(house.log.named("session.skipped")) == 3
+    assert supervisor.describe() == "2 sessions, 0 unsent, 2 joining, 3 skipped"
+    assert not any(IDS[name] in text for name in "abcde" for text in supervisor.skipped.values())
+
+
+async def test_one_that_was_mended_runs_with_the_next_configuration(house):
+    (house.root).mkdir()
+    (house.root / "a").write_text("a file in its place")
+    supervisor = await house.apply("a")
+    assert set(supervisor.skipped) == {"a"}
+    (house.root / "a").unlink()
+    await house.apply("a")
+    assert (set(supervisor.skipped), set(supervisor.runners)) == (set(), {"a"})
+
+
+async def test_one_that_is_taken_out_of_the_configuration_is_not_skipped_any_more(house):
+    house.root.mkdir()
+    (house.root / "a").write_text("a file in its place")
+    supervisor = await house.apply("a", "b")
+    await house.apply("b")
+    assert supervisor.skipped == {}
+
+
+async def test_what_did_not_change_is_not_disturbed(house):
+    supervisor = await house.apply("a", "b")
+    before = dict(supervisor.runners)
+    await house.apply("a", "b", "c", b='poll_interval = "10s"')
+    assert {name: supervisor.runners[name] for name in "ab"} == before
+    assert set(supervisor.runners) == {"a", "b", "c"}
+    assert supervisor.runners["b"].session.settings.poll_interval == 10.0
+    assert supervisor.runners["a"].session.settings.poll_interval == 30.0
+
+
+async def test_what_is_taken_out_is_stopped_and_let_go(house):
+    supervisor = await house.apply("a", "b")
+    await house.apply("b")
+    assert set(supervisor.runners) == {"b"}
+    assert set(supervisor.outboxes) == {str(house.root / "b" / "outbox")}
+    assert '"state":"stopped"' in (house.root / "a" / "session.json").read_text()
+    await house.apply("a", "b")
+    assert set(supervisor.runners) == {"a", "b"}
+
+
+@pytest.mark.parametrize("change", ["id", "server"])
+async def test_another_session_under_an_old_name_is_another_runner(house, change, monkeypatch):
+    supervisor = await house.apply("a")
+    before = supervisor.runners["a"]
+    if change == "id":
+        monkeypatch.setitem(IDS, "a", "x" * 48)
+        await house.apply("a")
+    else:
+        await house.apply("a", a='server = "http://other.localhost"')
+    assert supervisor.runners["a"] is not before
+
+
+async def test_another_limit_counts_from_now_on(house):
+    supervisor = await house.apply("a")
+    assert supervisor.runners["a"].session.link.budget._rate == 1.5
+    await house.apply("a", common="requests_per_minute = 60")
+    assert supervisor.runners["a"].session.link.budget._rate == 1.0
+
+
+async def test_the_server_that_is_recorded_outranks_the_common_one(house):
+    ClientDir(str(house.client)).save(IDS["a"], server="http://recorded.localhost/", agent="me")
+    supervisor = await house.apply("a", "b")
+    assert supervisor.runners["a"].session.link.server == "http://recorded.localhost"
+    assert supervisor.runners["b"].session.link.server == SERVER
+
+
+async def test_a_server_key_that_differs_from_what_is_recorded_is_a_fault_of_that_session(house):
+    ClientDir(str(house.client)).save(IDS["a"], server="http://recorded.localhost", agent="me")
+    supervisor = await house.apply("a", "b", a='server = "http://other.localhost"')
+    assert set(supervisor.runners) == {"b"}
+    assert "lives on http://recorded.localhost" in supervisor.skipped["a"]
+    await house.apply("a", "b", a='server = "http://recorded.localhost/"')
+    assert supervisor.skipped == {}
+
+
+async def test_a_recorded_server_that_ids_would_go_to_unencrypted_is_not_asked(house):
+    ClientDir(str(house.client)).save(IDS["a"], server="http://example.com", agent="me")
+    supervisor = await house.apply("a")
+    assert "allow_insecure" in supervisor.skipped["a"]
+
+
+async def test_once_without_a_session_is_done_and_with_one_that_is_skipped_is_not(house):
+    supervisor = await house.apply()
+    assert await supervisor.once() is True
+    house.root.mkdir()
+    (house.root / "a").write_text("a file in its place")
+    await house.apply("a")
+    assert await supervisor.once() is False
+
+
+async def test_every_id_and_key_is_known_as_a_secret(house):
+    ClientDir(str(house.client)).save(IDS["a"], server=SERVER, key="the-key-of-a", agent="me")
+    supervisor = await house.apply("a")
+    assert supervisor._secrets.removed(f"{IDS['a']} the-key-of-a") == "[secret] [secret]"
+
+
+async def test_pruning_one_that_cannot_be_pruned_stops_no_other(house, monkeypatch):
+    supervisor = await house.apply("a", "b")
+
+    def fail() -> int:
+        raise OSError(5, "Input/output error")
+
+    pruned = []
+    monkeypatch.setattr(supervisor.runners["a"].session, "prune", fail)
+    monkeypatch.setattr(supervisor.runners["b"].session, "prune", lambda: pruned.append(1) or 3)
+    await supervisor.prune()
+    assert pruned == [1]
+    assert [found["session"] for found in house.log.named("prune.failed")] == ["a"]
+    assert house.log.named("prune.removed") == [{"session": "b", "files": 3}]
