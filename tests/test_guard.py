@@ -149,6 +149,7 @@ def test_a_file_with_a_secret_is_held_and_its_value_is_nowhere_else(pair):
     until(lambda: "bounced" in alice.notices("chat"))
     alice.drop("chat", "next.txt", "no secret")
     until(lambda: bob.texts("chat") == ["no secret"])
+    alice.stop()
     os.unlink(alice.folder("chat") / "failed" / "how-to.txt")
     assert SECRET not in alice.texts_everywhere()
 
