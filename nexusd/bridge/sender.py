@@ -59,7 +59,8 @@ class Sender:
         if self._delivery is None and self._pending:
             self._delivery = Delivery(session, self._pending.pop(0))
         held = session.held_for(Turn.SEND)
-        if self.idle or (held and now() - self._looked_at >= RECOUNT):
+        failing = held or self._failing_since is not None
+        if self.idle or (failing and now() - self._looked_at >= RECOUNT):
             await self._look_again()
         self._count()
         if self.idle:
