@@ -23,6 +23,7 @@ from nexusd.errors import Fate, RequestError
 from nexusd.secrets import Secrets
 from nexusd.spool import atomic, inbox, layout, outbox, sending
 from nexusd.wire import batch, calls, records
+from nexusd.wire.budget import Turn
 from nexusd.wire.fate import Answer
 
 if TYPE_CHECKING:
@@ -141,12 +142,13 @@ class Bench:
     async def turn(self) -> list[str]:
         """A poll and a step of the sender; the faults that came out."""
         faults = []
-        for step in (self.runner._poller.step, self.runner._sender.step):
+        self.session._held_until.clear()  # as if the time of a backoff had passed
+        for lane, step in ((Turn.POLL, self.runner._poller.step), (Turn.SEND, self.runner._sender.step)):
             try:
                 await step()
             except Exception as fault:
                 faults.append(f"{type(fault).__name__}: {fault}")
-                self.runner._fault(fault)
+                self.runner._fault(lane, fault)
         return faults
 
     async def until_done(self, turns: int = 60) -> None:

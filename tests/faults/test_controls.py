@@ -10,9 +10,10 @@ from collections import Counter
 
 import pytest
 
-from nexusd.bridge import session as sessions
 from nexusd.bridge import sift, witness
-from nexusd.spool import inbox, sending
+from nexusd.bridge.journal import Journal
+from nexusd.bridge.view import stamp
+from nexusd.spool import inbox, line, sending
 from nexusd.spool import state as states
 from tests.faults.bench import Bench, Server
 from tests.faults.disk import copied, recorded
@@ -133,23 +134,22 @@ def patched(where, name, what):
 
 
 def cursor_first(self, entries, change):
-    """`Session._commit`, the wrong way round."""
-    stamp = sessions.stamp()
+    """`Journal.commit_now`, the wrong way round."""
+    at = stamp()
     seq = self.state.seq
     lines = [
-        sessions.line.render(entry, seq=seq + n, session=self.name, received_at=stamp)
-        for n, entry in enumerate(entries, 1)
+        line.render(entry, seq=seq + n, session=self._folder.name, received_at=at) for n, entry in enumerate(entries, 1)
     ]
     self.state.seq = seq + len(lines)
     change(self.state)
-    states.save(self.folder, self.state)
+    states.save(self._folder, self.state)
     if lines:
-        self.inbox.append(lines, stamp)
+        self.inbox.append(lines, at)
 
 
 def not_recovered(self):
-    """`Session._recover`, with the state's word above the inbox's."""
-    self.inbox.recover(self.state.seq, sessions.stamp())
+    """`Journal._recover`, with the state's word above the inbox's."""
+    self.inbox.recover(self.state.seq, stamp())
 
 
 def no_repair(self, fd, size, stamp):
@@ -161,11 +161,11 @@ CONTROLS = {
     "fdatasync": {"forget": frozenset({"fdatasync"})},
     "fsync of files": {"forget": frozenset({"fsync"})},
     "fsync of folders": {"forget": frozenset({"folder"})},
-    "append before cursor": {"before": patched(sessions.Session, "_commit", cursor_first)},
+    "append before cursor": {"before": patched(Journal, "commit_now", cursor_first)},
     "intent": {"before": patched(sending.Sending, "note", lambda *_: None)},
     "witness": {"after": patched(witness, "find", lambda *_: None)},
     "tail repair": {"after": patched(inbox.Inbox, "_whole", no_repair)},
-    "inbox above state": {"after": patched(sessions.Session, "_recover", not_recovered)},
+    "inbox above state": {"after": patched(Journal, "_recover", not_recovered)},
 }
 
 
