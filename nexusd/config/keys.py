@@ -34,7 +34,7 @@ class Key:
 
 
 def _text(value: Any, _: str) -> str:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("a string in quotes")
     return value
 

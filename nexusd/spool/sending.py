@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nexusd.spool import atomic, layout, outbox
-from nexusd.spool.ulid import born, ulid
+from nexusd.spool.ulid import born, is_ulid, ulid
 
 if TYPE_CHECKING:
     from nexusd.spool.layout import SessionFolder
@@ -91,7 +91,7 @@ class Sending:
                 if not os.path.isdir(os.path.join(self._folder.sending, unique.removesuffix(".json"))):
                     with contextlib.suppress(FileNotFoundError):  # tidied up a moment ago with its empty folder
                         os.unlink(os.path.join(self._folder.sending, unique))  # died while tidying up
-            else:
+            elif is_ulid(unique):  # anything else is somebody's own
                 names = os.listdir(os.path.join(self._folder.sending, unique))
                 if names:
                     found.append(self._claimed(unique, names[0], self._intent(unique)))

@@ -14,6 +14,11 @@ def ulid() -> str:
     return "".join(_DIGITS[number >> shift & 31] for shift in range(125, -1, -5))
 
 
+def is_ulid(name: str) -> bool:
+    """Whether the name is one."""
+    return len(name) == 26 and set(name) <= set(_DIGITS)
+
+
 def born(name: str) -> float:
     """The time in a ulid (Unix seconds); ValueError."""
     number = 0

@@ -266,3 +266,7 @@ def test_a_folder_of_sessions_that_cannot_be_listed_is_none(file, monkeypatch):
     write(file, "")
     write(file.parent / "sessions.d", "a file")
     assert loading.load(str(file), {}).sessions == ()
+
+
+def test_no_path_holds_a_nul(file):
+    assert one_fault(write(file, 'root = "a\\u0000b"\n')).endswith("root: must be a string in quotes")

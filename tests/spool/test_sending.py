@@ -378,3 +378,12 @@ def test_what_was_refused_is_moved_without_being_read(folder, what):
 def test_a_claim_has_no_secret_to_show():
     assert repr(Claimed("01", "x", Intent(), 1.0)).startswith("Claimed(")
     assert sendings.digest(b"hi") == "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4"
+
+
+def test_what_somebody_else_left_among_the_claimed_files_is_passed_over(folder, sending):
+    drop(folder)
+    claimed = sending.claim("hello.txt")
+    (Path(folder.sending) / "notes").write_text("mine")
+    (Path(folder.sending) / "a folder").mkdir()
+    assert [c.ulid for c in sending.pending()] == [claimed.ulid]
+    assert (Path(folder.sending) / "notes").exists()
