@@ -201,13 +201,13 @@ class Daemon:
     def receipt(self, name: str, file: str) -> dict[str, Any]:
         """Wait for a file's receipt."""
         path = self.folder(name) / "sent" / f"{file}.receipt.json"
-        until(path.exists, f"no receipt for {file}")
+        until(lambda: path.exists() and os.path.lexists(path.with_name(file)), f"no receipt for {file}")
         return json.loads(path.read_text())
 
     def error(self, name: str, file: str) -> dict[str, Any]:
         """Wait for a file's error."""
         path = self.folder(name) / "failed" / f"{file}.error.json"
-        until(path.exists, f"no error for {file}")
+        until(lambda: path.exists() and os.path.lexists(path.with_name(file)), f"no error for {file}")
         return json.loads(path.read_text())
 
     def places(self, name: str) -> dict[str, list[str]]:
