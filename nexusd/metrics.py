@@ -56,11 +56,15 @@ class Metrics(Collector):
             yield seconds
         yield from self._gauges(sessions)
         used = CounterMetricFamily("nexusd_requests", "Requests made, against the budget", labels=["server"])
+        left = GaugeMetricFamily("nexusd_budget_left", "Requests that may go at once", labels=["server"])
         paused = GaugeMetricFamily("nexusd_paused_seconds", "Time until a server may be asked again", labels=["server"])
         for server, budget in self._supervisor.budgets().items():
-            used.add_metric([server], budget["requests"])
-            paused.add_metric([server], budget["pausedFor"])
+            used.add_metric([server], budget["requests"] or 0)
+            paused.add_metric([server], budget["pausedFor"] or 0)
+            if budget["left"] is not None:
+                left.add_metric([server], budget["left"])
         yield used
+        yield left
         yield paused
         rejected = GaugeMetricFamily("nexusd_sessions_skipped", "Sessions of the configuration that do not run")
         rejected.add_metric([], len(self._supervisor.skipped))

@@ -95,12 +95,18 @@ class Supervisor:
                 if removed:
                     self._log.info("prune.removed", session=runner.session.name, files=removed)
 
-    def budgets(self) -> dict[str, dict[str, float]]:
-        """By server: requests so far, and seconds it is paused for."""
-        return {
-            server: {"requests": link.budget.used, "pausedFor": round(link.budget.paused_for, 1)}
-            for server, link in self._links.items()
-        }
+    def budgets(self) -> dict[str, dict[str, float | None]]:
+        """By server: requests so far, the limit, how many may go at once, and seconds it is paused for."""
+        told = {}
+        for server, link in self._links.items():
+            left = link.budget.left
+            told[server] = {
+                "requests": link.budget.used,
+                "perMinute": self.config.requests_per_minute or None,
+                "left": None if left is None else round(left, 1),
+                "pausedFor": round(link.budget.paused_for, 1),
+            }
+        return told
 
     async def close(self) -> None:
         """Stop all; requests under way get a moment."""

@@ -117,6 +117,14 @@ class Budget:
         """Seconds until the server may be asked again."""
         return max(0.0, self._paused_until - self._clock())
 
+    @property
+    def left(self) -> float | None:
+        """Requests that may go at once, below 0 when overdrawn; None: there is no limit."""
+        if not self._rate:
+            return None
+        self._fill()
+        return self._tokens
+
     def _take(self) -> None:
         self._fill()
         if self._rate:
