@@ -8,11 +8,14 @@ FIRST = 1.0  # seconds
 LONGEST = 60.0  # seconds
 
 
+_CHANCE = random.Random()  # noqa: S311 - spreads load, guards nothing; one for all: each would be 2.5 kB
+
+
 class Backoff:
     """Doubling waits from 1 s to 60 s with jitter, so that many clients of one server spread out."""
 
     def __init__(self, rng: random.Random | None = None, *, longest: float = LONGEST) -> None:
-        self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._rng = rng or _CHANCE
         self._longest = longest
         self.failures = 0
 
