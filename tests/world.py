@@ -22,11 +22,15 @@ NEXUS = [sys.executable, "-m", "nexusd.cli.nexus"]
 
 
 def until(found, what: str = "it did not happen", patience: float = PATIENCE) -> Any:
-    """Wait until `found()` is true; its value."""
+    """Wait until `found()` is true; its value. A file it reads may come or go while it looks: it looks again."""
     end = time.monotonic() + patience
     while True:
-        if result := found():
-            return result
+        try:
+            if result := found():
+                return result
+        except FileNotFoundError:
+            if time.monotonic() >= end:
+                raise
         assert time.monotonic() < end, f"{what} within {patience} s"
         time.sleep(0.01)
 
