@@ -78,4 +78,5 @@ class Journal:
             self.state.seq = tail.seq
             if tail.cursor is not None:
                 self.state.cursor, self.state.last = tail.cursor, tail.last
+            states.save(self._folder, self.state)  # the inbox may be moved away before the next commit
         self._faulty = False

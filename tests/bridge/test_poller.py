@@ -279,6 +279,28 @@ def test_a_crash_between_the_inbox_and_the_state_doubles_nothing(run, monkeypatc
     run(main)
 
 
+def test_case_82_an_inbox_moved_away_after_a_crash_was_recovered_from_repeats_nothing(run, monkeypatch):
+    """A crash before the state was saved, a life in which nothing new came, then a hand, then another crash."""
+
+    async def main(world: World):
+        world.is_in()
+        world.server.say("zero")
+        await world.live(10, close=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(states, "save", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+            world.server.say("one")
+            await world.live(40, close=False)
+            await world.die(suddenly=True)
+        await world.live(40, close=False)
+        (world.folder / "inbox.jsonl").rename(world.folder / "inbox-1.jsonl")
+        await world.die(suddenly=True)
+        world.server.say("two")
+        await world.live(60)
+        assert world.heard() == ["zero", "one", "two"]
+
+    run(main)
+
+
 def test_a_lost_state_is_made_again_from_the_inbox(run):
     async def main(world: World):
         world.is_in()
