@@ -23,6 +23,8 @@ from nexusd.wire.fate import Answer, fate_of
 from tests import virtual
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
 SERVER = "http://relay.localhost"
@@ -304,9 +306,18 @@ async def _inline(function, *given, **more):
     return function(*given, **more)
 
 
+def clocked(monkeypatch: pytest.MonkeyPatch, since: Callable[[], float]) -> None:
+    """The program's clocks show virtual time, and its threads are none."""
+    real = time.time()
+    monkeypatch.setattr(asyncio, "to_thread", _inline)
+    monkeypatch.setattr(time, "time", lambda: real + since())
+    monkeypatch.setattr(time, "time_ns", lambda: int((real + since()) * 1e9))
+    monkeypatch.setattr(time, "monotonic", lambda: virtual.START + since())
+    monkeypatch.setattr(time, "clock_gettime", lambda _: virtual.START + since())
+
+
 def worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Gives `run(main, **settings)`: runs `main(world)` in virtual time."""
-    real = time.time()
 
     def since() -> float:
         try:
@@ -314,11 +325,7 @@ def worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         except RuntimeError:
             return 0.0
 
-    monkeypatch.setattr(asyncio, "to_thread", _inline)
-    monkeypatch.setattr(time, "time", lambda: real + since())
-    monkeypatch.setattr(time, "time_ns", lambda: int((real + since()) * 1e9))
-    monkeypatch.setattr(time, "monotonic", lambda: virtual.START + since())
-    monkeypatch.setattr(time, "clock_gettime", lambda _: virtual.START + since())
+    clocked(monkeypatch, since)
 
     def run(main, **settings: str) -> Any:
         async def begin() -> Any:

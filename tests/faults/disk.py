@@ -136,10 +136,8 @@ class Recorder:
         names = [
             n for n, op in enumerate(self.ops[:cut]) if op.kind in ("create", "rename", "mkdir", "rmdir", "unlink")
         ]
-        synced = {n: op.path for n, op in enumerate(self.ops[:cut]) if op.kind == "sync_folder"}
-        certain = max(
-            (n for n in names for m, folder in synced.items() if m > n and _touches(self.ops[n], folder)), default=-1
-        )
+        synced = {op.path: n for n, op in enumerate(self.ops[:cut]) if op.kind == "sync_folder"}  # the last of each
+        certain = max((n for n in names if any(synced.get(f, -1) > n for f in _folders(self.ops[n]))), default=-1)
         kept = [n for n in names if n <= certain]
         if chance is not None:
             kept = names[: max(len(kept), chance.randrange(len(names) + 1))]
@@ -162,9 +160,11 @@ class Recorder:
         for file in {op.file for op in self.ops[:cut] if op.file}:
             contents[file] = self._content(file, cut, contents.get(file, b""), chance)
         times = {file: at for file, _, at in self.base.values()}
-        for folder in sorted(folders):
+        for folder in sorted(f for f in folders if f"{f}/".startswith(f"{self.root}/")):
             os.makedirs(str(into) + folder[len(self.root) :], 0o700, exist_ok=True)
         for path, file in paths.items():
+            if not path.startswith(f"{self.root}/"):
+                continue  # the client's own folder: another disk
             target = str(into) + path[len(self.root) :]
             fd = os.open(target, os.O_WRONLY | os.O_CREAT, 0o600)
             with builtins.open(fd, "wb") as out:
@@ -208,8 +208,8 @@ class _Written:
         return self._file.write(data)
 
 
-def _touches(op: Op, folder: str) -> bool:
-    return folder in (os.path.dirname(op.path), os.path.dirname(op.other))
+def _folders(op: Op) -> tuple[str, str]:
+    return os.path.dirname(op.path), os.path.dirname(op.other)
 
 
 @contextmanager

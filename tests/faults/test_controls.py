@@ -18,6 +18,7 @@ from nexusd.spool import state as states
 from tests.faults.bench import Bench, Server
 from tests.faults.disk import copied, recorded
 
+REAL_RECOVER = Journal._recover
 THEIRS, OURS = ["one", "two", "three"], ["uno", "dos"]
 
 
@@ -150,6 +151,13 @@ def cursor_first(self, entries, change):
 def not_recovered(self):
     """`Journal._recover`, with the state's word above the inbox's."""
     self.inbox.recover(self.state.seq, stamp())
+
+
+def not_written_down(self):
+    """`Journal._recover`, keeping to itself what it found."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(states, "save", lambda *_: None)
+        REAL_RECOVER(self)
 
 
 def no_repair(self, fd, size, stamp):
