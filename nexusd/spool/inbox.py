@@ -52,7 +52,7 @@ class Inbox:
             fd = self._open(os.O_RDWR)
         except FileNotFoundError:
             self._known = self._doubtful = None
-            return self._rotated_tail() if seq == 0 else Tail(seq)
+            return self._rotated_tail(seq)
         try:
             end = self._whole(fd, os.fstat(fd).st_size, stamp)
             if self._doubtful is not None and self._doubtful < end:
@@ -65,7 +65,7 @@ class Inbox:
         finally:
             os.close(fd)
         self._known, self._doubtful = (found.st_dev, found.st_ino, end), None
-        return tail if tail.seq or seq else self._rotated_tail()
+        return tail if tail.seq > seq else self._rotated_tail(seq)
 
     def append(self, lines: list[bytes], stamp: str) -> None:
         """Put lines at the end and on the disk. After an OSError call `recover`: some of them may be there."""
@@ -133,14 +133,15 @@ class Inbox:
                 return Tail(last, found.cursor, line.identity(found.fields))
         return Tail(max(last, seq))
 
-    def _rotated_tail(self) -> Tail:
-        """The tail of the newest rotated part, for when neither the state nor a current inbox is left."""
+    def _rotated_tail(self, seq: int) -> Tail:
+        """The tail of the newest rotated part: we may have died between rotating it and writing the state down."""
         parts = [int(m[1]) for m in map(_ROTATED.fullmatch, os.listdir(self._folder.path)) if m]
         if not parts:
-            return Tail(0)
-        fd = os.open(self._folder.rotated_inbox(max(parts)), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return Tail(seq)
+        fd = os.open(self._folder.rotated_inbox(max(parts)), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            return self._newest(fd, os.fstat(fd).st_size, 0)
+            found = os.fstat(fd)
+            return self._newest(fd, found.st_size, seq) if stat.S_ISREG(found.st_mode) else Tail(seq)
         finally:
             os.close(fd)
 

@@ -205,6 +205,24 @@ def test_a_batch_is_not_split_over_two_files(folder):
         assert seqs(file.read()) == list(range(1, 51))
 
 
+@pytest.mark.parametrize("begun", [False, True], ids=["nothing_since", "a_new_file"])
+def test_case_03_a_crash_between_the_rotation_and_the_state_finds_the_lines_in_the_rotated_part(folder, begun):
+    inbox = Inbox(folder, rotate_at=10)
+    inbox.append(lines(1), STAMP)
+    inbox.append(lines(2, 2), STAMP)
+    if begun:  # of an append of which nothing is left
+        with open(folder.inbox, "wb") as file:
+            file.write(b'{"kind":"mess')
+    (last,) = lines(3)
+    assert Inbox(folder, rotate_at=10).recover(1, STAMP) == Tail(3, 30, identity(last))
+    assert Inbox(folder, rotate_at=10).recover(3, STAMP) == Tail(3)
+
+
+def test_a_folder_that_is_named_like_a_rotated_part_is_looked_into_by_nobody(folder):
+    os.mkdir(folder.rotated_inbox(9))
+    assert Inbox(folder, rotate_at=10).recover(4, STAMP) == Tail(4)
+
+
 def test_a_file_without_a_line_of_ours_is_not_rotated(folder):
     with open(folder.inbox, "wb") as file:
         file.write(b"mine\n" * 100)
