@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 
 from nexusd.bridge import sift, witness
 from nexusd.bridge.journal import Journal
-from nexusd.spool import sending
+from nexusd.spool import inbox, sending
 from tests.bridge.world import lost, refusal, unreachable
 from tests.faults import test_controls as controls
 from tests.faults.living import Living, body
@@ -77,7 +77,7 @@ class Bridge(RuleBasedStateMachine):
     @rule(count=st.integers(1, 4), same=st.booleans())
     def the_peer_speaks(self, count, same):
         for _ in range(count):
-            self.server.say("ok" if same else f"text {len(self.server.accepted)} {'x' * 500}")
+            self.server.say("ok" if same else f"text {len(self.server.accepted)} {'x' * 2_000}")
 
     @rule(kind=KINDS, fault=st.sampled_from(sorted(FAULTS)), count=st.integers(1, 3))
     def requests_fail(self, kind, fault, count):
@@ -292,6 +292,7 @@ CONTROLS = {
     "intent": (sending.Sending, "note", lambda *_: None),
     "witness": (witness, "find", lambda *_: None),
     "inbox above state": (Journal, "_recover", controls.not_recovered),
+    "rotated part above state": (inbox.Inbox, "_rotated_tail", lambda _, seq: inbox.Tail(seq)),
     "recovery written down": (Journal, "_recover", controls.not_written_down),
 }
 
