@@ -156,7 +156,7 @@ class Bench:
         for _ in range(turns):
             faults = await self.turn()
             sender = self.runner._sender
-            if not faults and sender.idle and not list((self.folder / "outbox").iterdir()):
+            if not faults and sender.idle and not list((self.folder / "outbox").glob("[!.]*")):
                 assert not await self.turn()
                 return
         raise AssertionError(f"not done after {turns} turns: {faults}, {self.places()}")
