@@ -43,7 +43,8 @@ class Sender:
         self._delivery: Delivery | None = None
         self._look = Look()
         self._looked_at = 0.0
-        self._failing_since: float | None = None
+        self._failing_since: float | None = None  # by link.now()
+        self._inherited = False  # the file under way was claimed in an earlier life
         self._bounced: set[str] = set()  # refused and said so, but not moved away yet
 
     @property
@@ -57,7 +58,7 @@ class Sender:
         if self._pending is None:
             self._pending = await asyncio.to_thread(session.sending.pending)
         if self._delivery is None and self._pending:
-            self._delivery = Delivery(session, self._pending.pop(0))
+            self._delivery, self._inherited = Delivery(session, self._pending.pop(0)), True
         held = session.held_for(Turn.SEND)
         failing = held or self._failing_since is not None
         if self.idle or (failing and now() - self._looked_at >= RECOUNT):
@@ -76,7 +77,7 @@ class Sender:
         try:
             async with session.turn(Turn.SEND):
                 if self._delivery is None:
-                    self._delivery = await self._claim()
+                    self._delivery, self._inherited = await self._claim(), False
                 if self._delivery is None:
                     return self._look.again_in or 0.0
                 delay = await self._delivery.proceed()
@@ -156,10 +157,12 @@ class Sender:
         """It may go later: hold this file and those behind it back, for at most `give_up_after`."""
         session, delivery = self._session, self._delivery
         delay = await membership.failed(session, fault, Turn.SEND)
-        self._failing_since = self._failing_since or time.time()
+        self._failing_since = self._failing_since or now()
         if delivery is None or session.ended:
             return delay
-        waited = time.time() - min(self._failing_since, delivery.claimed.claimed_at)
+        waited = now() - self._failing_since
+        if self._inherited:  # only the wall clock goes on over lives
+            waited = max(waited, time.time() - delivery.claimed.claimed_at)
         if waited > session.settings.give_up_after:
             doubt = "; one of its posts may have arrived" if delivery.claimed.intent.doubtful else ""
             why = f"it could not be sent for {waited:.0f} s; last: {fault}{doubt}"
