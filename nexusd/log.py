@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import select
 import sys
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -14,6 +15,7 @@ import structlog
 if TYPE_CHECKING:
     from nexusd.secrets import Secrets
 
+_PIECE = 1024  # characters, at most 4096 bytes: what a pipe that can be written to takes without blocking
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
@@ -53,16 +55,34 @@ def configure(level: str, form: str, secrets: Secrets) -> structlog.typing.Filte
 
 
 class _Patient(io.TextIOBase):
-    """Standard error, which may be closed or full: a log line is never worth a message."""
+    """Standard error, which may be closed, full or read by nobody: a log line is never worth a message or a moment."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._torn = False  # a line was cut: the next one begins on a line of its own
 
     def write(self, text: str) -> int:
-        """Write, or drop what cannot be written."""
+        """Write, or drop what cannot be written at once."""
         with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
+            whole = f"\n{text}" if self._torn else text
+            for at in range(0, len(whole), _PIECE):
+                if not self._takes():
+                    self._torn = self._torn or at > 0
+                    break
+                self._stream.write(whole[at : at + _PIECE])
+                self._stream.flush()
+            else:
+                self._torn = False
         return len(text)
+
+    def _takes(self) -> bool:
+        """Whether writing would not block."""
+        try:
+            poll = select.poll()
+            poll.register(self._stream, select.POLLOUT)
+            return bool(poll.poll(0))
+        except (OSError, ValueError, TypeError):
+            return True  # nothing that could block
 
     def flush(self) -> None:
         """Flush, if there is anything to flush to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
 import sys
 
 import pytest
@@ -133,6 +134,28 @@ def test_a_log_that_cannot_be_written_is_never_in_the_way(monkeypatch, closed):
     if closed:
         stream.close()
     assert log.info("x") is None
+    structlog.reset_defaults()
+
+
+def test_case_101_a_log_that_nobody_reads_blocks_nothing_and_goes_on_when_somebody_does(monkeypatch):
+    reading, writing = os.pipe()
+    monkeypatch.setattr(sys, "stderr", open(writing, "w", buffering=1))  # noqa: SIM115
+    log = logs.configure("info", "json", Secrets())
+    count = 0
+    while len(select.select([], [writing], [], 0)[1]):
+        log.info("x", number=count, text="y" * 9_000)
+        count += 1
+    for _ in range(1_000):
+        log.info("lost", text="y" * 9_000)  # a blocking write would hang here for ever
+    full = b""
+    while select.select([reading], [], [], 0)[0]:
+        full += os.read(reading, 1 << 20)
+    log.info("back")
+    lines = (full + os.read(reading, 1 << 20)).splitlines()
+    assert json.loads(lines[0])["number"] == 0
+    assert json.loads(lines[-1])["event"] == "back"
+    sys.stderr.close()
+    os.close(reading)
     structlog.reset_defaults()
 
 
