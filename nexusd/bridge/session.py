@@ -91,6 +91,7 @@ class Session:
     def open(self) -> None:
         """Make the folders, read the state, mend the inbox, read the local record. OSError, UserError."""
         self.folder.make()
+        self.folder.check()
         if self.journal.open(self.digest):
             self._give_back()
         self.state.digest = self.digest

@@ -13,6 +13,7 @@ import os
 import re
 from dataclasses import dataclass
 
+from nexusd.errors import UserError
 from nexusd.spool import atomic
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -96,6 +97,14 @@ class SessionFolder:
         """Make what is missing, 0700."""
         for path in (self.outbox, self.sent, self.failed, self.sending):
             atomic.private_folder(path)
+
+    def check(self) -> None:
+        """UserError where the places of a file are not on one file system: a move between them is no rename then."""
+        for path in (self.sent, self.failed, self.sending):
+            if os.stat(path).st_dev != os.stat(self.outbox).st_dev:
+                raise UserError(
+                    "other_file_system", f"{path} is on another file system than {self.outbox}; they must be on one"
+                )
 
 
 def lock_file(root: str) -> str:

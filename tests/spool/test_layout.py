@@ -5,6 +5,7 @@ import stat
 
 import pytest
 
+from nexusd.errors import UserError
 from nexusd.spool import layout
 from nexusd.spool.layout import SessionFolder
 
@@ -71,3 +72,21 @@ def test_all_places_are_where_the_contract_says(folder):
 def test_a_name_of_the_longest_length_still_has_room_for_its_receipt():
     for suffix in (layout.RECEIPT, layout.ERROR):
         assert layout.LONGEST_NAME + len(".999999") + len(suffix) <= 255
+
+
+@pytest.mark.parametrize("place", ["sent", "failed", "sending"])
+def test_case_78_places_on_different_file_systems_are_refused(tmp_path, monkeypatch, place):
+    folder = SessionFolder(str(tmp_path), "chat")
+    folder.make()
+    folder.check()
+    real = os.stat
+
+    def elsewhere(path: str) -> os.stat_result:
+        found = list(real(path))
+        found[2] += path == getattr(folder, place)  # st_dev
+        return os.stat_result(found)
+
+    monkeypatch.setattr(layout.os, "stat", elsewhere)
+    with pytest.raises(UserError, match="another file system") as refused:
+        folder.check()
+    assert refused.value.code == "other_file_system"
