@@ -331,6 +331,26 @@ def test_a_deleted_inbox_goes_on_with_the_next_number(run):
     run(main)
 
 
+def test_case_84_an_inbox_that_was_copied_and_truncated_goes_on_at_its_new_end(run):
+    async def main(world: World):
+        world.is_in()
+        world.server.say("one")
+        world.server.say("two")
+        await world.live(10, close=False)
+        path = world.folder / "inbox.jsonl"
+        copy = path.read_bytes()
+        os.truncate(path, 0)
+        world.server.say("three")
+        await world.live(40)
+        world.server.say("four")
+        await world.live(400)
+        path.write_bytes(copy + path.read_bytes())
+        assert world.heard() == ["one", "two", "three", "four"]
+        assert world.notices() == []
+
+    run(main)
+
+
 def test_an_inbox_that_is_not_ours_stalls_loudly_until_it_is_taken_away(run, tmp_path):
     async def main(world: World):
         world.is_in()

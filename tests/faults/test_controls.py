@@ -106,7 +106,7 @@ def crashes(tmp_path, *, forget=frozenset(), before=nothing, after=nothing, imag
     return tried, wrong
 
 
-def test_case_10_no_power_cut_loses_or_doubles_anything(tmp_path):
+def test_case_10_and_24_no_power_cut_loses_or_doubles_anything(tmp_path):
     tried, wrong = crashes(tmp_path, images=3)
     print(f"{tried} images of a disk that lost what was not synced: {len(wrong)} lost or doubled")
     assert wrong == []
@@ -115,7 +115,7 @@ def test_case_10_no_power_cut_loses_or_doubles_anything(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_case_10_no_power_cut_loses_or_doubles_anything_in_thousands_of_images(tmp_path):
+def test_case_10_and_24_no_power_cut_loses_or_doubles_anything_in_thousands_of_images(tmp_path):
     tried, wrong = crashes(tmp_path, images=30, seed=5)
     print(f"{tried} images of a disk that lost what was not synced: {len(wrong)} lost or doubled")
     assert wrong == []

@@ -243,7 +243,7 @@ def test_a_file_that_was_taken_back_or_exchanged_for_something_else_is_gone(plac
     assert outbox.is_done(found) is None
 
 
-def test_without_leases_a_file_is_done_when_it_was_quiet_for_a_moment(place, outbox, clock, monkeypatch):
+def test_case_79_without_leases_a_file_is_done_when_it_was_quiet_for_a_moment(place, outbox, clock, monkeypatch):
     monkeypatch.setattr(outboxes, "lease", lambda _: None)
     drop(place, "x")
     (found,) = outbox.look().ready

@@ -158,6 +158,29 @@ def test_case_32_to_42_a_bad_answer_to_a_poll_loses_and_doubles_nothing(scene, f
     raw_lines(scene)
 
 
+def test_case_20_neither_a_server_nor_a_peer_nor_a_file_makes_the_daemon_large(scene):
+    """What it keeps in memory is bounded by what it reads at once, not by what it is given."""
+
+    def most() -> int:
+        with open(f"/proc/{scene.alice.process.pid}/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) >> 10  # MiB
+
+    scene.say("before")
+    until(lambda: scene.alice.texts("chat"))
+    before = most()
+    scene.server.faults = only("poll", GZIP, ENDLESS)
+    until(lambda: len(scene.server.done) == 2, patience=60)
+    for _ in range(6):
+        scene.server.inject(scene.session, "peter", UNDECODABLE["large"])
+    with open(scene.alice.folder("chat") / "outbox" / "sparse.txt", "wb") as file:
+        file.truncate(1 << 40)
+    scene.say("after")
+    until(lambda: scene.alice.inbox("chat")[-1].get("text") == "after", patience=60)
+    assert scene.alice.error("chat", "sparse.txt")["error"] == "too_large"
+    print(f"{before} MiB, then at most {most()} MiB")
+    assert most() - before < 160
+
+
 def test_case_46_evicted_and_back_with_the_queue_kept(scene):
     scene.server.evict(scene.session, "alice")
     texts = scene.drop(3)

@@ -7,6 +7,10 @@ import contextlib
 import gzip
 import http.cookiejar
 import logging
+import shutil
+import socket
+import ssl
+import subprocess
 
 import httpx
 import pytest
@@ -70,7 +74,84 @@ async def test_a_name_that_does_not_exist_was_certainly_not_asked():
         assert (await fault_of(carrying, POST)).fate is Fate.NOT_SENT
 
 
-async def test_nothing_is_sent_before_tls_stands():
+async def test_case_59_an_address_that_swallows_everything_holds_no_other_one_up(monkeypatch):
+    """Of a name's two addresses the first never answers, as IPv6 does behind many a broken router."""
+    async with RawServer([ok()]) as server:
+        hole = socket.socket()
+        hole.bind(("127.0.0.2", server.port))
+        hole.listen(0)
+        fillers = [socket.socket() for _ in range(3)]
+        for filler in fillers:  # its queue is full: from now on connecting there hangs
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.2", server.port))
+        real = socket.getaddrinfo
+
+        def addresses(host, *given, **more):
+            if host not in ("two.localhost", b"two.localhost"):
+                return real(host, *given, **more)
+            return [(2, 1, 6, "", (place, server.port)) for place in ("127.0.0.2", "127.0.0.1")]
+
+        monkeypatch.setattr(socket, "getaddrinfo", addresses)
+        async with carrier(f"http://two.localhost:{server.port}", deadline=5.0) as carrying:
+            for call in (GET, POST):
+                assert (await carrying.carry(call, limit=LIMIT)).status == 200
+        async with carrier(f"http://127.0.0.2:{server.port}") as carrying:  # the control: it does hang
+            monkeypatch.setattr(transport, "CONNECT", 0.2)
+            assert (await fault_of(carrying, POST)).fate is Fate.NOT_SENT
+        for end in (hole, *fillers):
+            end.close()
+
+
+def certified(folder, name, days):
+    """A key and its own certificate for an address, for so many days."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: NO CERTIFICATE WAS TRIED")
+    key, wanted, certificate = folder / "key.pem", folder / "wanted.pem", folder / "certificate.pem"
+    new = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    new += ["-subj", "/CN=x", "-addext", f"subjectAltName=IP:{name}", "-keyout", key, "-out", wanted]
+    sign = ["openssl", "x509", "-req", "-in", wanted, "-signkey", key, "-days", str(days), "-copy_extensions", "copy"]
+    for command in (new, [*sign, "-out", certificate]):
+        subprocess.run(command, check=True, capture_output=True)
+    return key, certificate
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "trusted", "reason"),
+    [
+        ("127.0.0.1", 2, True, None),
+        ("127.0.0.1", 2, False, "self-signed"),
+        ("127.0.0.9", 2, True, "mismatch"),
+        ("127.0.0.1", -1, True, "expired"),
+    ],
+    ids=["right", "unknown", "another_host", "expired"],
+)
+async def test_case_28_a_certificate_that_is_not_right_means_that_nothing_was_sent(
+    tmp_path, name, days, trusted, reason
+):
+    key, certificate = certified(tmp_path, name, days)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    heard = []
+
+    async def answered(reader, writer):
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(ok())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answered, "127.0.0.1", 0, ssl=context) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with carrier(url, ca_file=str(certificate) if trusted else None) as carrying:
+            if reason is None:
+                assert (await carrying.carry(POST, limit=LIMIT)).status == 200
+            else:
+                fault = await fault_of(carrying, POST)
+                assert fault.fate is Fate.NOT_SENT
+                assert reason in str(fault)
+                assert heard == []
+
+
+async def test_case_28_nothing_is_sent_before_tls_stands():
     async with RawServer([ok()]) as server, carrier(server.url.replace("http:", "https:"), deadline=0.2) as carrying:
         await fault_of(carrying, POST)
         assert server.requests == [[]]  # nothing of the request came through
