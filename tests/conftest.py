@@ -18,6 +18,35 @@ settings.load_profile("patient")
 
 
 @pytest.fixture
+def tally(record_property):
+    """tally("kind", tried, lost=0, doubled=0): a row of the table below. Called once a hunt has come to its end."""
+
+    def add(kind: str, tried: int, *, lost: int = 0, doubled: int = 0) -> None:
+        record_property("tally", [kind, tried, lost, doubled])
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    """What the long hunts tried and found; only what was run and came to its end is counted."""
+    if "slow" not in config.option.markexpr.replace("not slow", ""):
+        return
+    rows: dict[str, list[int]] = {}
+    for report in (r for found in ("passed", "failed") for r in terminalreporter.stats.get(found, ())):
+        for name, value in report.user_properties if report.when == "call" else ():
+            if name == "tally":
+                kind, *counts = value
+                rows[kind] = [a + b for a, b in zip(rows.get(kind, (0, 0, 0)), counts, strict=True)]
+    terminalreporter.section("tried and found")
+    terminalreporter.write_line(f"{'':34}{'tried':>9}{'lost':>7}{'doubled':>9}")
+    for kind, (tried, lost, doubled) in sorted(rows.items()):
+        terminalreporter.write_line(f"{kind:34}{tried:9,}{lost:7,}{doubled:9,}")
+    for kind in ("skipped", "failed", "error"):
+        if count := len(terminalreporter.stats.get(kind, ())):
+            terminalreporter.write_line(f"not counted, as they {'were ' * (kind == 'skipped')}{kind}: {count}")
+
+
+@pytest.fixture
 def relay(tmp_path: Path):
     """A relay without a rate limit that keeps its sessions over a restart."""
     running = Relay(tmp_path, data_dir=tmp_path / "data")

@@ -27,7 +27,7 @@ MAKE = {
     "xfs": (300, ["mkfs.xfs", "-q", "-f"]),
     "btrfs": (128, ["mkfs.btrfs", "-q", "-f", "-m", "single"]),
 }
-SECTOR = 512
+STEP = {"ext4": 512, "xfs": 512, "btrfs": 4096}  # bytes that a disk writes whole or not; btrfs relies on its superblock
 MEMORY = "/dev/shm"  # noqa: S108 - a private folder is made there
 
 
@@ -84,7 +84,7 @@ class Disk:
             written(stable, log[flushed:flush])
             flushed = flush
             copied(stable, image)
-            written(image, (part for entry in log[flush:cut] if (part := torn(entry, chance))))
+            written(image, (part for entry in log[flush:cut] if (part := torn(entry, chance, STEP[self.kind]))))
             done(["mount", "-o", "loop", str(image), str(self.place)])
             try:
                 yield ends[cut]
@@ -92,10 +92,10 @@ class Disk:
                 done(["umount", str(self.place)])
 
 
-def torn(entry: Entry, chance: random.Random) -> Entry | None:
+def torn(entry: Entry, chance: random.Random, step: int) -> Entry | None:
     """What is left of a write that was not flushed."""
     kept = chance.choice([0, 0, len(entry.data or b""), chance.randrange(len(entry.data or b"") + 1)])
-    return entry._replace(data=entry.data[: kept // SECTOR * SECTOR]) if entry.data is not None else None
+    return entry._replace(data=entry.data[: kept // step * step]) if entry.data is not None else None
 
 
 def written(image: Path, log) -> None:

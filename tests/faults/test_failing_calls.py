@@ -74,6 +74,21 @@ def test_case_13_to_18_everything_fails_from_each_call_on_for_a_while(tmp_path, 
         asyncio.run(cycle(home, trip, turns=4))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("length", [2, 5, 12, 30])
+@pytest.mark.parametrize("code", SOURCES, ids=errno.errorcode.get)
+def test_case_13_to_19_each_call_of_the_cycle_and_those_behind_it_fail(tmp_path, code, length, tally):
+    calls = calls_of(tmp_path / "plain")
+    for number in range(len(calls)):
+
+        def trip(name, n, number=number):
+            return code if number <= n < number + length and name in SOURCES[code] else None
+
+        asyncio.run(cycle(tmp_path / str(number), trip, late=bool(number % 2), turns=5))
+    tally("failing disk call, and behind it", len(calls))
+
+
 def test_case_14_without_room_for_the_intent_nothing_is_sent(tmp_path):
     async def main():
         bench = Bench(tmp_path / "home", settings='on_ambiguous = "fail"')

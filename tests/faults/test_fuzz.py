@@ -108,16 +108,27 @@ def test_case_37_whatever_a_reply_holds_each_message_is_one_valid_line_or_the_wh
         checked(mutilated(data, chance), cut=chance.random() < 0.3)
 
 
-def test_case_37_a_thousand_mutilated_replies():
-    chance = random.Random(37)
+def mutilated_replies(count, seed):
+    """How many of so many could be read all the same."""
+    chance = random.Random(seed)
     good = [
         {"id": f"m{n}", "agentId": "bob", "cursor": str(n), "text": 'a "q" \\ \u2028 ' * n, "json": [{"a": [n, {}]}]}
         for n in range(6)
     ]
     data = json.dumps({"messages": good, "nextCursor": "5", "members": [{"agentId": "bob"}]}).encode()
-    read = sum(checked(mutilated(data, chance), cut=chance.random() < 0.3) for _ in range(1_000))
-    assert 100 < read < 1_000
     assert checked(data)
+    return sum(checked(mutilated(data, chance), cut=chance.random() < 0.3) for _ in range(count))
+
+
+def test_case_37_a_thousand_mutilated_replies():
+    assert 100 < mutilated_replies(1_000, 37) < 1_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_case_37_a_hundred_thousand_mutilated_replies(tally):
+    mutilated_replies(100_000, 38)
+    tally("malformed reply", 100_000)
 
 
 @MANY

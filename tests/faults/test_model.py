@@ -51,6 +51,8 @@ FAULTS = {
 class Bridge(RuleBasedStateMachine):
     """One session; bob is its peer, "me" the daemon."""
 
+    begun = 0  # how many there were
+
     def __init__(self) -> None:
         super().__init__()
         self.home = Path(tempfile.mkdtemp(prefix="model-"))
@@ -64,6 +66,7 @@ class Bridge(RuleBasedStateMachine):
         echo=st.booleans(), policy=st.sampled_from(["resend", "fail"]), rotate=st.sampled_from(["64MiB", "4KiB"])
     )
     def begin(self, echo, policy, rotate):
+        Bridge.begun += 1
         settings = {"on_ambiguous": f'"{policy}"', "inbox_max_bytes": f'"{rotate}"'}
         self.world = Living(self.home, self.patch, settings)
         self.server = self.world.server
@@ -279,8 +282,10 @@ def test_whatever_happens_the_promises_are_kept():
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_whatever_happens_the_promises_are_kept_two_thousand_times():
+def test_whatever_happens_the_promises_are_kept_two_thousand_times(tally):
+    before = Bridge.begun
     hunted(2_000, 40)
+    tally("course of events in the model", Bridge.begun - before)
 
 
 # ---- the same with a protection removed: caught

@@ -97,6 +97,14 @@ def test_case_61_69_to_72_and_77_in_ten_thousand_races_no_byte_from_outside_and_
         assert (secrets / name).read_bytes() == SECRET
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_case_61_69_to_72_and_77_in_a_hundred_thousand_races_no_byte_from_outside(folder, secrets, tally):
+    bodies, *_ = raced(folder, secrets, 100_000, 2)
+    assert (leaks(bodies), halves(bodies)) == (0, 0)
+    tally("race for a dropped file", 100_000)
+
+
 # ---- the same with a protection removed: caught
 
 

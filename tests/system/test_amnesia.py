@@ -112,6 +112,18 @@ def test_case_52_a_new_life_that_overtakes_our_cursor_before_we_look_loses_nothi
 
 @pytest.mark.parametrize("seed", range(2))
 def test_case_52_restarts_at_random_moments_double_nothing(server, daemons, seed):
+    restarted_at_random(server, daemons, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_case_52_a_hundred_restarts_at_random_moments_double_nothing(server, daemons, seed, tally):
+    restarted_at_random(server, daemons, seed)
+    tally("restart of the server", server.life)
+
+
+def restarted_at_random(server, daemons, seed):
     chance = random.Random(seed)
     scene = begun(server, daemons, "look_back")
     alice, ours = scene.alice, []
@@ -133,7 +145,10 @@ def test_case_52_restarts_at_random_moments_double_nothing(server, daemons, seed
     assert len(set(heard)) == len(heard), "doubled"
     assert set(heard) <= set(server.said("peter"))
     assert "gap" in alice.notices("chat")
-    assert server.said("alice") == ours
+    said = server.said("alice")
+    assert list(dict.fromkeys(said)) == ours, "lost, or out of order"
+    for n, text in enumerate(ours):  # what was posted in a life that ended before a look has no witness any more
+        assert said.count(text) == 1 or alice.receipt("chat", f"{n}.txt")["possibleDuplicate"], "doubled in silence"
     checked_seq(alice.inbox("chat"))
 
 

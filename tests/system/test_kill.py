@@ -91,9 +91,10 @@ def test_case_01_to_08_fifty_kills_at_random_moments(server, daemons):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_case_01_to_08_a_thousand_kills_at_random_moments(server, daemons):
+def test_case_01_to_08_a_thousand_kills_at_random_moments(server, daemons, tally):
     sent, heard, torn = killed_at_random(learned(server, daemons), 1_000, seed=2)
     print(f"1,000 kills: {sent} sent, {heard} received, {torn} torn lines met, lost 0, doubled 0")
+    tally("kill -9 at a random moment", 1_000)
 
 
 def needs_strace(folder):
@@ -156,7 +157,7 @@ def test_case_01_to_08_killed_at_a_sample_of_the_system_calls(server, daemons, t
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("call", CALLS)
-def test_case_01_to_08_killed_at_each_system_call(server, daemons, tmp_path, call):
+def test_case_01_to_08_killed_at_each_system_call(server, daemons, tmp_path, call, tally):
     needs_strace(tmp_path)
     scene, ours, dropped = learned(server, daemons), [], set()
     for number in itertools.count(1):
@@ -164,3 +165,4 @@ def test_case_01_to_08_killed_at_each_system_call(server, daemons, tmp_path, cal
             break
     print(f"killed at each of {number - 1} {call}: lost 0, doubled 0")
     assert number > 1
+    tally("kill -9 at a system call", number - 1)
