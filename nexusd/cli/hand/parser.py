@@ -12,8 +12,24 @@ from nexusd.errors import UserError
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-_VALUED = frozenset(
-    ("--url", "--agent-id", "--ttl", "--after", "--greeting", "--interval", "--max-agents", "--creator-agent-id")
+# Options of either program that take a value: where one stands before the command, the next word is not the command.
+# The parsers know them, but making all would cost each command more time than it needs.
+VALUED = frozenset(
+    (
+        *(
+            "--after",
+            "--agent-id",
+            "--alias",
+            "--as",
+            "--code",
+            "--config",
+            "--creator-agent-id",
+            "--data-dir",
+            "--from",
+        ),
+        *("--greeting", "--host", "--id", "--interval", "--join-as", "--json", "--limit", "--lines", "--max-agents"),
+        *("--max-bytes", "--port", "--rate-limit", "--server", "--since", "--timeout", "--ttl", "--url", "-n"),
+    )
 )
 
 
@@ -53,5 +69,5 @@ def command_of(argv: list[str]) -> tuple[str | None, list[str]]:
         word = argv[at]
         if not word.startswith("-"):
             return word, [*argv[:at], *argv[at + 1 :]]
-        at += 2 if word in _VALUED else 1
+        at += 2 if word in VALUED else 1
     return None, argv
