@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from nexusd.config.records import Config
 
 GATHER = 0.1  # seconds in which changes of the files are gathered
-AT_START = ("root", "client_dir", "proxy", "ca_file", "allow_insecure", "metrics_file", "log_level", "log_format")
+AT_START = (
+    *("root", "client_dir", "transport", "proxy", "ca_file", "allow_insecure"),
+    *("metrics_file", "log_level", "log_format"),
+)
 
 
 class Reloader:

@@ -108,6 +108,7 @@ class Daemon:
             "poll_interval": '"200ms"',
             "active_poll_interval": '"50ms"',
             "requests_per_minute": "0",
+            "transport": '"httpx"',
             "log_format": '"json"',
             "log_level": '"debug"',
             "settle": '"200ms"',

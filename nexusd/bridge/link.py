@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nexusd.errors import Fate, RequestError
+from nexusd.wire import fast
 from nexusd.wire.budget import Budget
 from nexusd.wire.client import NexusClient
 from nexusd.wire.transport import Transport
@@ -34,7 +35,8 @@ class Link:
     """One server."""
 
     def __init__(self, server: str, config: Config) -> None:
-        transport = Transport(server, proxy=config.proxy, ca_file=config.ca_file)
+        quick = fast.is_installed() and config.transport != "httpx"
+        transport = Transport(server, proxy=config.proxy, ca_file=config.ca_file, fast=quick)
         self.budget = Budget(config.requests_per_minute)
         self.client = NexusClient(
             server,

@@ -129,9 +129,12 @@ class Poller:
         """Take in what is new; whether somebody else spoke."""
         session, state = self._session, self._session.state
         await session.journal.mend()
-        known = session.known()
         if state.reread and not rereading:
             return False  # a restart was noticed while this poll was under way: what it asked for means nothing now
+        if not batch.messages and not whole:
+            state.last_poll_at, state.joined = time.time(), True
+            return False
+        known = session.known()
         again = whole and (state.reread or sift.restarted(batch, known))
         news = sift.sift(batch, known, reread=again)
         state.reread = again  # until it is on the disk: a full disk must not make us forget that we have to

@@ -160,6 +160,13 @@ KEYS = (
     Key(
         "requests_per_minute", _number(0, 1_000_000), 90, False, "For each server, all sessions together; 0: no limit."
     ),
+    Key(
+        "transport",
+        _one_of("httpx", "aiohttp"),
+        None,
+        False,
+        "What carries the polls. Absent: aiohttp with the extra `fast` installed, else httpx.",
+    ),
     Key("proxy", _proxy, None, False, "An HTTP proxy to go through; the environment is not asked."),
     Key("ca_file", _path, None, False, "A file of certificate authorities to trust instead of the usual ones."),
     Key("allow_insecure", _flag, False, False, "Whether http:// may be used beyond this machine; ids go unencrypted."),

@@ -57,6 +57,7 @@ class Config:
     root: str
     client_dir: str
     requests_per_minute: int
+    transport: Literal["httpx", "aiohttp"] | None
     proxy: str | None
     ca_file: str | None
     allow_insecure: bool

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from nexusd.errors import Fate, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from nexusd.wire.calls import Call
 
@@ -25,6 +25,20 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
     cut: bool = False
+
+    @classmethod
+    def begun(cls, status: int, headers: Iterable[tuple[bytes, bytes]]) -> Self:
+        """One whose body is still to come; the values of a header that came twice are joined."""
+        found: dict[str, str] = {}
+        for name, value in headers:
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+            found[key] = f"{found[key]}, {text}" if key in found else text
+        return cls(status, found)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the body is compressed, though nobody asked for that."""
+        return self.headers.get("content-encoding", "").lower() not in ("", "identity")
 
     @property
     def server_time(self) -> float | None:

@@ -1,69 +1,54 @@
-"""One server's connections: the only module that knows httpx."""
+"""How calls are carried to one server: how many at once, how long, on which connection, and what is tried twice."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.cookiejar
-import logging
 import ssl
 from typing import TYPE_CHECKING
 
 import certifi
-import httpx
 
-from nexusd import __version__
 from nexusd.errors import RequestError
-from nexusd.wire.fate import Answer, unanswered
+from nexusd.wire.fast import FastPool
+from nexusd.wire.fate import unanswered
+from nexusd.wire.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import httpx
+
     from nexusd.wire.calls import Call
+    from nexusd.wire.fate import Answer
 
-DEADLINE = 30.0  # seconds for a whole request; httpx's own time-outs are for each read
-CONNECT = 10.0  # seconds to connect
+DEADLINE = 30.0  # seconds for a whole request; the libraries' own time-outs are for each read
 IN_FLIGHT = 8  # requests at once: httpcore slows down with the square of its connections
-KEEPALIVE = 90.0  # seconds; polls at rest are 30 s apart
-
-# httpx logs whole URLs at INFO, httpcore headers at DEBUG: both hold secrets.
-for _name in ("httpx", "httpcore"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
-
-_NOT_WRITTEN = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-    httpx.LocalProtocolError,
-    httpx.InvalidURL,
-)
 
 
-class _Clients:
-    """Two httpx clients that live and are thrown away together.
+class _Pools:
+    """Two pools that live and are thrown away together.
 
     A message POST goes on a fresh connection: on a kept one, a server that closes it in that moment leaves in the dark
     whether the message got through.
     """
 
-    def __init__(self, make: Callable[[int], httpx.AsyncClient]) -> None:
-        self.keeping, self.fresh = make(IN_FLIGHT), make(0)
+    def __init__(self, keeping: Pool | FastPool, fresh: Pool) -> None:
+        self.keeping, self.fresh = keeping, fresh
         self.users = 0
         self.retired = False
 
     async def close(self) -> None:
         with contextlib.suppress(Exception):
-            await self.keeping.aclose()
-            await self.fresh.aclose()
+            await self.keeping.close()
+            await self.fresh.close()
 
 
 class Transport:
     """Carries calls to one server and brings back whole answers.
 
-    No redirects, no cookies, no proxy but the one given, nothing compressed, never more than `limit` bytes. `handler`
-    stands in for the network in tests.
+    No redirects, no cookies, no proxy but the one given, nothing compressed, never more than `limit` bytes. `fast`:
+    polls go through aiohttp. `handler` stands in for the network in tests.
     """
 
     def __init__(
@@ -73,30 +58,25 @@ class Transport:
         proxy: str | None = None,
         ca_file: str | None = None,
         deadline: float = DEADLINE,
+        fast: bool = False,
         handler: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.server = server
         self._deadline = deadline
+        self._repeats = not fast  # aiohttp does so itself
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         secure = server.startswith("https:")
         # One TLS context for all connections: each costs most of a megabyte.
-        context = ssl.create_default_context(cafile=ca_file or certifi.where()) if secure else False
-        cookies = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
-        headers = {"Accept-Encoding": "identity", "User-Agent": f"nexusd/{__version__}"}
+        context = ssl.create_default_context(cafile=ca_file or certifi.where()) if secure else None
 
-        def make(kept: int) -> httpx.AsyncClient:
-            return httpx.AsyncClient(
-                verify=context,
-                trust_env=False,
-                proxy=proxy,
-                cookies=cookies,
-                headers=headers,
-                limits=httpx.Limits(max_keepalive_connections=kept, keepalive_expiry=KEEPALIVE),
-                transport=handler,
-            )
+        def pool(keep: int) -> Pool:
+            return Pool(server, keep=keep, context=context, proxy=proxy, handler=handler)
 
-        self._make = make
-        self._clients = _Clients(make)
+        def make() -> _Pools:
+            return _Pools(FastPool(server, context=context, proxy=proxy) if fast else pool(IN_FLIGHT), pool(0))
+
+        self._make: Callable[[], _Pools] = make
+        self._pools = make()
 
     async def carry(self, call: Call, *, limit: int, wait: float = 0.0) -> Answer:
         """Send a call and read its answer, at most `limit` bytes of it.
@@ -108,66 +88,34 @@ class Transport:
             try:
                 return await self._once(call, limit, wait)
             except RequestError as fault:
-                if not call.idempotent or fault.code != "answer_lost":
+                if not (self._repeats and call.idempotent and fault.code == "answer_lost"):
                     raise
             return await self._once(call, limit, wait)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._clients.close()
+        await self._pools.close()
 
     async def _once(self, call: Call, limit: int, wait: float) -> Answer:
-        clients = self._clients
-        clients.users += 1
+        pools, patience = self._pools, self._deadline + wait
+        pool = pools.keeping if call.idempotent else pools.fresh
+        pools.users += 1
         try:
-            async with asyncio.timeout(self._deadline + wait):
-                return await self._exchange(clients, call, limit, wait)
+            async with asyncio.timeout(patience):
+                return await pool.exchange(call, limit=limit)
         except TimeoutError:
-            self._retire(clients)
-            reason = f"no whole answer within {self._deadline + wait:.0f} s"
-            raise unanswered(call, "timeout", reason, written=True) from None
+            self._retire(pools)
+            raise unanswered(call, "timeout", f"no whole answer within {patience:.0f} s", written=True) from None
         except asyncio.CancelledError:
-            self._retire(clients)
+            self._retire(pools)
             raise
-        except _NOT_WRITTEN as fault:
-            if isinstance(fault, httpx.PoolTimeout):
-                self._retire(clients)
-            raise unanswered(call, "server_unreachable", _words(fault), written=False) from None
-        except httpx.TimeoutException as fault:
-            raise unanswered(call, "timeout", _words(fault), written=True) from None
-        except httpx.HTTPError as fault:
-            raise unanswered(call, "answer_lost", _words(fault), written=True) from None
         finally:
-            clients.users -= 1
-            if clients.retired and not clients.users:
-                await clients.close()
+            pools.users -= 1
+            if pools.retired and not pools.users:
+                await pools.close()
 
-    async def _exchange(self, clients: _Clients, call: Call, limit: int, wait: float) -> Answer:
-        client = clients.keeping if call.idempotent else clients.fresh
-        patience = httpx.Timeout(self._deadline + wait, connect=CONNECT)
-        request = client.build_request(
-            call.method, self.server + call.path, headers=call.headers, content=call.body, timeout=patience
-        )
-        response = await client.send(request, stream=True)
-        try:
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-                return Answer(response.status_code, headers, b"")  # a bomb in 1 kB is one all the same
-            body = bytearray()
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > limit:
-                    return Answer(response.status_code, headers, bytes(body[:limit]), cut=True)
-            return Answer(response.status_code, headers, bytes(body))
-        finally:
-            await response.aclose()
-
-    def _retire(self, clients: _Clients) -> None:
+    def _retire(self, pools: _Pools) -> None:
         """After a cancellation httpcore may have lost a pool slot for good: go on with new connections."""
-        clients.retired = True
-        if clients is self._clients:
-            self._clients = _Clients(self._make)
-
-
-def _words(fault: Exception) -> str:
-    return str(fault) or type(fault).__name__
+        pools.retired = True
+        if pools is self._pools:
+            self._pools = self._make()

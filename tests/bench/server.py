@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
+
+requests = itertools.count()
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer requests on one connection."""
+    """Answer requests on one connection. At /asked it says how many there were."""
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             length = next((int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.lower().startswith(b"content-l")), 0)
             if length:
                 await reader.readexactly(length)
-            if b"/renew" in head:
+            number = next(requests)
+            if b"/asked" in head:
+                body = b"%d" % number
+            elif b"/renew" in head:
                 body = b'{"sessionId":"x","state":"active","ttl":86400}'
             elif b"/health" in head:
                 body = b'{"status":"ok"}'

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.world import until
 
+pytestmark = pytest.mark.parametrize("transport", ["httpx", "aiohttp"])
 SELDOM = 'poll_interval = "1h"\nactive_poll_interval = "1h"'
 
 
-def test_a_message_arrives_at_once_though_polls_are_an_hour_apart(relay, daemons):
-    alice, bob = daemons("alice", relay.url), daemons("bob", relay.url, SELDOM)
+def test_a_message_arrives_at_once_though_polls_are_an_hour_apart(relay, daemons, transport):
+    alice, bob = daemons("alice", relay.url), daemons("bob", relay.url, f'{SELDOM}\ntransport = "{transport}"')
     bob.add("chat", "--code", alice.add("chat", "--create")["link"])
     alice.start()
     bob.start()
@@ -18,8 +21,8 @@ def test_a_message_arrives_at_once_though_polls_are_an_hour_apart(relay, daemons
     assert bob.texts("chat") == [f"message {n}" for n in range(5)]
 
 
-def test_a_daemon_that_waits_in_a_long_poll_ends_at_once(relay, daemons):
-    bob = daemons("bob", relay.url, SELDOM)
+def test_a_daemon_that_waits_in_a_long_poll_ends_at_once(relay, daemons, transport):
+    bob = daemons("bob", relay.url, f'{SELDOM}\ntransport = "{transport}"')
     code = bob.add("chat", "--create")["code"]
     key = relay.ask("POST", f"/v1/pair/{code}/claim", "alice", json={}).json()
     bob.start()

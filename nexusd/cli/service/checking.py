@@ -131,6 +131,8 @@ def _warnings(config: Config) -> Iterator[str]:
                 yield f"{os.path.join(config.sessions_folder, name)} is not read: names end in .toml; remove it"
     if config.ca_file and not os.access(config.ca_file, os.R_OK):
         yield f"ca_file: {config.ca_file} cannot be read: every https:// session will be skipped"
+    if config.transport == "aiohttp" and importlib.util.find_spec("aiohttp") is None:
+        yield "transport: httpx is used, for aiohttp is not installed; run: pip install 'nexusd[fast]'"
     if config.metrics_file and importlib.util.find_spec("prometheus_client") is None:
         yield "metrics_file: it takes one more package; run: pip install 'nexusd[metrics]'"
     if config.metrics_file and not os.access(os.path.dirname(config.metrics_file), os.W_OK):

@@ -1,0 +1,90 @@
+"""Connections to one server on aiohttp (extra `fast`), for polls alone: a poll costs less than half of httpx's."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from nexusd.wire.fate import Answer, unanswered
+from nexusd.wire.pool import CONNECT, HEADERS, KEEPALIVE
+
+if TYPE_CHECKING:
+    import ssl
+
+    import aiohttp
+
+    from nexusd.wire.calls import Call
+
+
+def is_installed() -> bool:
+    """Whether the extra `fast` is there."""
+    return find_spec("aiohttp") is not None
+
+
+class FastPool:
+    """Keeps connections to one server, and carries what may be repeated.
+
+    aiohttp repeats a GET by itself, and does not tell in every case whether a request was written: no message goes
+    through here.
+    """
+
+    def __init__(self, server: str, *, context: ssl.SSLContext | None = None, proxy: str | None = None) -> None:
+        self._server = server
+        self._context = context
+        self._proxy = proxy
+        self._session: aiohttp.ClientSession | None = None
+
+    async def exchange(self, call: Call, *, limit: int) -> Answer:
+        """One GET, and at most `limit` bytes of its answer; the caller sets the deadline.
+
+        RequestError where no answer came.
+        """
+        import aiohttp  # noqa: PLC0415 - 60 ms and 10 MiB, where the extra is there and only then
+        import yarl  # noqa: PLC0415
+
+        session = self._session = self._session or self._open()
+        try:
+            async with session.request(
+                call.method,
+                yarl.URL(self._server + call.path, encoded=True),
+                headers=call.headers,
+                proxy=self._proxy,
+                allow_redirects=False,
+            ) as response:
+                start = Answer.begun(response.status, response.raw_headers)
+                if start.is_packed:
+                    return start
+                body = bytearray()
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > limit:
+                        response.close()
+                        return start._replace(body=bytes(body[:limit]), cut=True)
+                return start._replace(body=bytes(body))
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as fault:
+            raise unanswered(call, "server_unreachable", _words(fault), written=False) from None
+        except TimeoutError as fault:
+            raise unanswered(call, "timeout", _words(fault), written=True) from None
+        except (aiohttp.ClientError, OSError, ValueError) as fault:
+            raise unanswered(call, "answer_lost", _words(fault), written=True) from None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        import aiohttp  # noqa: PLC0415
+
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._context or True, keepalive_timeout=KEEPALIVE),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=HEADERS,
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+
+def _words(fault: BaseException) -> str:
+    return str(fault) or type(fault).__name__

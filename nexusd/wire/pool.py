@@ -1,0 +1,101 @@
+"""Connections to one server on httpx: the only module that knows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+
+from nexusd import __version__
+from nexusd.wire.fate import Answer, unanswered
+
+if TYPE_CHECKING:
+    import ssl
+
+    from nexusd.wire.calls import Call
+
+CONNECT = 10.0  # seconds to connect
+KEEPALIVE = 90.0  # seconds; polls at rest are 30 s apart
+HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"nexusd/{__version__}"}
+
+_NOT_WRITTEN = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+    httpx.InvalidURL,
+)
+
+
+class Pool:
+    """Keeps up to `keep` connections to one server.
+
+    httpx's transport is used without its client: that adds redirects, cookies, the environment's proxies and a log of
+    whole URLs, none of which may happen here, and a fifth to the cost of a poll. `handler` stands in for the network
+    in tests.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        keep: int,
+        context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+        handler: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._server = server
+        self._carrier = handler or httpx.AsyncHTTPTransport(
+            verify=context or False,
+            trust_env=False,
+            proxy=httpx.Proxy(proxy) if proxy else None,
+            limits=httpx.Limits(max_keepalive_connections=keep, keepalive_expiry=KEEPALIVE),
+        )
+        self.is_closed = False
+
+    async def exchange(self, call: Call, *, limit: int) -> Answer:
+        """One request, and at most `limit` bytes of its answer; the caller sets the deadline.
+
+        RequestError where no answer came.
+        """
+        try:
+            request = httpx.Request(
+                call.method,
+                self._server + call.path,
+                headers=HEADERS | call.headers,
+                content=call.body,
+                extensions={"timeout": {"connect": CONNECT}},
+            )
+            return await self._exchange(request, limit)
+        except _NOT_WRITTEN as fault:
+            raise unanswered(call, "server_unreachable", _words(fault), written=False) from None
+        except httpx.TimeoutException as fault:
+            raise unanswered(call, "timeout", _words(fault), written=True) from None
+        except httpx.HTTPError as fault:
+            raise unanswered(call, "answer_lost", _words(fault), written=True) from None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self.is_closed = True
+        await self._carrier.aclose()
+
+    async def _exchange(self, request: httpx.Request, limit: int) -> Answer:
+        response = await self._carrier.handle_async_request(request)
+        try:
+            start = Answer.begun(response.status_code, response.headers.raw)
+            if start.is_packed:
+                return start  # a bomb in 1 kB is one all the same
+            body = bytearray()
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > limit:
+                    return start._replace(body=bytes(body[:limit]), cut=True)
+            return start._replace(body=bytes(body))
+        finally:
+            await response.aclose()
+
+
+def _words(fault: Exception) -> str:
+    return str(fault) or type(fault).__name__
