@@ -47,3 +47,10 @@ def test_of_a_secret_that_begins_like_another_nothing_is_left():
     known.add("abcdef123456")
     known.add("abcdef123456-and-more")
     assert known.removed("abcdef123456-and-more") == "[secret]"
+
+
+@pytest.mark.parametrize(
+    "text", ["abcdef123456" * 3, "abcdefabcdef123456", "abcdef12345 abcdef123456", "abcdef123456x"]
+)
+def test_nothing_is_left_where_secrets_stand_side_by_side_or_begin_in_vain(secrets, text):
+    assert secrets.removed(text) == text.replace("abcdef123456", "[secret]")
