@@ -216,6 +216,8 @@ def test_ask_gives_the_receipt_and_the_first_answer_behind_it(nexus, box):
     assert ran.status == 0
     assert ran.json["receipt"]["id"] == "msg_1"
     assert ran.json["reply"]["text"] == "the answer"
+    assert ran.json["unread"] == 2
+    assert "2 unread messages besides" in ran.err
     assert box.daemon.dropped[0][1] == b"how much?\n"
     assert seqs(nexus("read", "research")) == [1, 2, 3, 4]  # the answer was shown: only it counts as read
 
@@ -225,6 +227,15 @@ def test_ask_without_an_answer_is_status_124_and_still_gives_the_receipt(nexus, 
     ran = nexus("ask", "research", "-", "--timeout", "300ms", stdin=b"anyone?")
     assert ran.status == 124
     assert (ran.json["error"], ran.json["reply"], ran.json["receipt"]["id"]) == ("timed_out", None, "msg_1")
+
+
+def test_ask_in_vain_tells_what_was_there_unread_before_the_question(nexus, box):
+    box.append("you have it already")
+    box.daemon.handle(box.daemon.accept)
+    ran = nexus("ask", "research", "well?", "--timeout", "300ms")
+    assert (ran.status, ran.json["unread"]) == (124, 1)
+    assert "nexus read NAME" in ran.err
+    assert seqs(nexus("read", "research")) == [1]
 
 
 def test_ask_that_bounces_gives_the_error(nexus, box):

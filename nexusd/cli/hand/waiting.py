@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nexusd.cli.output import Verb
+    from nexusd.spool.bookmark import Bookmark
     from nexusd.spool.reading import Inbox, Line
 
 TIMED_OUT = 124
@@ -86,18 +87,39 @@ def ask(args: Namespace) -> Verb:
     if outcome.status:
         yield outcome.shown
         return TIMED_OUT if outcome.shown.get("error") == "not_sent" and timeout is not None else outcome.status
-    is_answer = _answers(outcome.shown, desk.state.agent(session))
+    own = desk.state.agent(session)
+    is_answer = _answers(outcome.shown, own)
     for _ in _looks(inbox, None if deadline is None else max(0.0, deadline - time.monotonic())):
         found = next(filter(is_answer, inbox.after(before)), None)
         if found is not None:
-            receipt = json.dumps(outcome.shown)
-            yield f'{{"receipt":{receipt},"reply":{found.data.decode().strip()}}}'
             with bookmark.held():
+                left = _unread_messages(inbox, bookmark, own) - (not bookmark.has(found.seq))
+                receipt = json.dumps(outcome.shown)
+                yield f'{{"receipt":{receipt},"reply":{found.data.decode().strip()},"unread":{left}}}'
                 bookmark.consume([found.seq])
+            _say_what_is_unread(left)
             return 0
-    yield {"receipt": outcome.shown, "reply": None, "error": "timed_out", "message": "no answer came in time"}
+    with bookmark.held():
+        left = _unread_messages(inbox, bookmark, own)
+    shown = {"receipt": outcome.shown, "reply": None, "unread": left}
+    yield {**shown, "error": "timed_out", "message": "no answer came in time"}
     say("nexus: no answer came in time; wait on with: nexus wait NAME")
+    _say_what_is_unread(left)
     return TIMED_OUT
+
+
+def _unread_messages(inbox: Inbox, bookmark: Bookmark, own: str | None) -> int:
+    return sum(_is_others(line, own) for line in unread(inbox, bookmark))
+
+
+def _is_others(line: Line, own: str | None) -> bool:
+    return line.value.get("kind") == "message" and line.value.get("agentId") not in (None, own)
+
+
+def _say_what_is_unread(count: int) -> None:
+    """It came before the question: perhaps it is what is being waited for."""
+    if count:
+        say(f"nexus: {count} unread message{'s' * (count != 1)} besides, from before; see: nexus read NAME")
 
 
 def _looks(inbox: Inbox, timeout: float | None) -> Iterator[None]:
@@ -125,10 +147,9 @@ def _answers(receipt: dict[str, Any], own: str | None) -> Callable[[Line], bool]
     mine = str(receipt.get("cursor") or "")
 
     def is_answer(line: Line) -> bool:
-        value = line.value
-        if value.get("kind") != "message" or value.get("agentId") in (None, own):
+        if not _is_others(line, own):
             return False
-        theirs = str(value.get("cursor") or "")
+        theirs = str(line.value.get("cursor") or "")
         return not (mine.isdigit() and theirs.isdigit()) or int(theirs) > int(mine)
 
     return is_answer
