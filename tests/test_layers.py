@@ -101,7 +101,12 @@ def test_only_the_bridge_and_what_is_above_it_joins_wire_and_spool():
 
 @pytest.mark.parametrize(
     ("library", "module"),
-    [("httpx", "nexusd.wire.transport"), ("watchfiles", "nexusd.bridge.watcher"), ("structlog", "nexusd.log")],
+    [
+        ("httpx", "nexusd.wire.pool"),
+        ("aiohttp", "nexusd.wire.fast"),
+        ("watchfiles", "nexusd.bridge.watcher"),
+        ("structlog", "nexusd.log"),
+    ],
 )
 def test_a_library_is_known_by_one_module(library, module):
     knowing = {name for name in MODULES if knows(name, library)}
