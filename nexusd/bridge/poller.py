@@ -168,7 +168,7 @@ class Poller:
         state = self._session.state
         if news.restarted:
             text = "the server restarted and its messages are gone: what was sent since the last poll may be lost"
-            return [line.notice("gap", f"gap-restart-{state.epoch + 1}", text)]
+            return [line.restart(state.epoch + 1, text)]
         away = time.time() - (state.last_poll_at or time.time())
         if news.jumped and state.ttl is not None and away > state.ttl:
             text = (

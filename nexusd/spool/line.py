@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 OURS = ("kind", "seq", "session", "receivedAt")
 RAW_SHOWN = 65_536  # bytes of an undecodable message that its line shows
 NOTICES = ("gap", "expired", "lapsing", "evicted", "rejoined", "left", "bounced")
+_RESTART = "gap-restart-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,19 @@ def notice(what: str, identity: str, text: str, **more: str | int | None) -> Ent
     return Entry(
         "notice", {name: jsontext.escaped(json.dumps(v)).encode() for name, v in fields.items() if v is not None}
     )
+
+
+def restart(epoch: int, text: str) -> Entry:
+    """The notice that the server restarted: what follows is of its life number `epoch`."""
+    return notice("gap", f"{_RESTART}{epoch}", text)
+
+
+def restart_told(found: Line) -> int | None:
+    """The life that such a notice begins; None for any other line."""
+    if jsontext.string(found.fields.get("kind")) != "notice":
+        return None
+    number = (jsontext.string(found.fields.get("id")) or "").removeprefix(_RESTART)
+    return int(number) if number.isdecimal() and len(number) <= 18 else None
 
 
 def render(entry: Entry, *, seq: int, session: str, received_at: str) -> bytes:
