@@ -265,3 +265,22 @@ def test_readiness_is_told_to_systemd(relay, daemons, tmp_path):
         told = b""
         while b"STOPPING=1" not in told:
             told = listener.recv(4096)
+
+
+def test_a_file_may_be_dropped_as_soon_as_the_session_was_added(relay, daemons):
+    alice = daemons("alice", relay.url)
+    alice.add("chat", "--create")
+    alice.drop("chat", "early", "before any daemon ran")
+    alice.start()
+    assert alice.receipt("chat", "early")["id"]
+
+
+def test_a_session_whose_folders_cannot_be_made_is_added_all_the_same_and_says_so(relay, daemons):
+    alice = daemons("alice", relay.url)
+    alice.root.write_text("a file in the way")
+    ran = alice.command("add", "chat", "--create")
+    assert "could not be made" in ran.stderr
+    alice.root.unlink()
+    alice.start()
+    alice.drop("chat", "late", "hello")
+    assert alice.receipt("chat", "late")["id"]

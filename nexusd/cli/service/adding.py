@@ -17,7 +17,7 @@ from nexusd.config.load import load
 from nexusd.config.values import duration
 from nexusd.errors import RequestError, UserError
 from nexusd.spool import atomic
-from nexusd.spool.layout import NAME
+from nexusd.spool.layout import NAME, SessionFolder
 from nexusd.wire.address import server_url
 
 if TYPE_CHECKING:
@@ -53,8 +53,12 @@ def add(args: Namespace) -> Verb:
     config = load(args.config)
     adding = _Adding(args, config)
     known = asyncio.run(adding.acquire())
-    yield known
     folder = os.path.join(config.root, args.name)
+    try:
+        SessionFolder(config.root, args.name).make()  # so that the first file can be dropped at once
+    except OSError as fault:
+        say(f"warning: {folder} could not be made ({fault.strerror}); nexusd doctor says what mends it")
+    yield known
     say(f"{args.name} is yours as {known['agentId']}: read {folder}/inbox.jsonl, drop files into {folder}/outbox/")
     if known.get("link"):
         say(f"give this link to the other agent, it works once and for a few minutes: {known['link']}")
