@@ -34,11 +34,7 @@ class Serving:
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(session))
         except (BlockingIOError, PermissionError):
             return False
-        home = os.path.join(self._client_dir.path, "sessions", session)
-        atomic.private_folder(home)
-        pointer = os.path.join(home, _POINTER)
-        if atomic.read_small(pointer) != (line := os.fsencode(folder) + b"\n"):
-            atomic.replace(pointer, line)
+        point(self._client_dir, session, folder)
         return True
 
     def release(self, session: str) -> None:
@@ -50,8 +46,17 @@ class Serving:
         os.close(self._fd)
 
 
+def point(client_dir: ClientDir, session: str, folder: str) -> None:
+    """Write down which folder a session is served from."""
+    home = os.path.join(client_dir.path, "sessions", session)
+    atomic.private_folder(home)
+    pointer = os.path.join(home, _POINTER)
+    if atomic.read_small(pointer) != (line := os.fsencode(folder) + b"\n"):
+        atomic.replace(pointer, line)
+
+
 def folder(client_dir: ClientDir, session: str) -> str | None:
-    """The folder that a daemon last served the session from, whether or not it runs."""
+    """The folder that a daemon serves the session from, served it from last, or is to serve it from."""
     if not is_session_id(session):
         return None
     line = atomic.read_small(os.path.join(client_dir.path, "sessions", session, _POINTER), 8192)
@@ -59,7 +64,7 @@ def folder(client_dir: ClientDir, session: str) -> str | None:
 
 
 def folders(client_dir: ClientDir) -> dict[str, str]:
-    """The folder of every session that a daemon has served, by the folder's name."""
+    """The folder of every session that has one, by the folder's name."""
     found = (folder(client_dir, session) for session in client_dir.sessions())
     return {os.path.basename(path): path for path in found if path}
 

@@ -31,7 +31,7 @@ def test_a_mended_file_is_released_and_sent(pair):
     assert ran.returncode == 0, ran.stderr
     assert said == {"session": "chat", "file": "bad.json", "released": "bad.json", "was": "not_json"}
     assert until(lambda: bob.inbox("chat"))[0]["json"] == {"n": 1}
-    assert alice.places("chat") == {"bad.json": ["sent"]}
+    until(lambda: alice.places("chat") == {"bad.json": ["sent"]})
     assert not list((alice.folder("chat") / "failed").iterdir())
 
 

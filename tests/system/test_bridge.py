@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import socket
+import subprocess
 
-from tests.world import checked_seq, until
+from tests.world import NEXUS, checked_seq, until
 
 
 def test_a_file_becomes_a_line_in_the_other_inbox_and_a_receipt_in_ours(pair):
@@ -230,7 +231,6 @@ def test_a_session_added_while_the_daemon_runs_is_served(relay, daemons):
     for daemon in (alice, bob):
         daemon.start()
     bob.add("chat", "--code", "-", stdin=alice.add("chat", "--create")["link"])
-    until(lambda: (alice.folder("chat") / "outbox").exists() and (bob.folder("chat") / "outbox").exists())
     alice.drop("chat", "a.txt", "hello")
     until(lambda: bob.texts("chat") == ["hello"])
 
@@ -271,6 +271,11 @@ def test_a_file_may_be_dropped_as_soon_as_the_session_was_added(relay, daemons):
     alice = daemons("alice", relay.url)
     alice.add("chat", "--create")
     alice.drop("chat", "early", "before any daemon ran")
+    environment = {**os.environ, "NEXUS_CLIENT_DIR": str(alice.client_dir)}
+    words = [*NEXUS, "wait", "chat", "--timeout", "0"]
+    waited = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert (waited.returncode, json.loads(waited.stdout)["error"]) == (124, "timed_out")
+    assert "nexusd run" in waited.stderr
     alice.start()
     assert alice.receipt("chat", "early")["id"]
 

@@ -109,7 +109,7 @@ def test_the_watchdog_is_fed_while_all_is_well_and_not_when_the_daemon_hangs(rel
 def test_a_reload_disturbs_nothing_that_did_not_change(pair):
     alice, _ = pair
     other = alice.add("other", "--create")
-    until((alice.folder("other") / "outbox").exists)
+    until((alice.folder("other") / "session.json").exists)
     assert other["agentId"] == "alice"
     began = [e for e in alice.events() if e["event"] == "session.active"]
     alice.configure(extra='keep_sent = "9d"')

@@ -10,6 +10,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
+from nexusd import serving
 from nexusd.cli.output import say
 from nexusd.cli.service.running import config_argument
 from nexusd.clientdir import ClientDir, is_session_id
@@ -53,12 +54,8 @@ def add(args: Namespace) -> Verb:
     config = load(args.config)
     adding = _Adding(args, config)
     known = asyncio.run(adding.acquire())
-    folder = os.path.join(config.root, args.name)
-    try:
-        SessionFolder(config.root, args.name).make()  # so that the first file can be dropped at once
-    except OSError as fault:
-        say(f"warning: {folder} could not be made ({fault.strerror}); nexusd doctor says what mends it")
     yield known
+    folder = os.path.join(config.root, args.name)
     say(f"{args.name} is yours as {known['agentId']}: read {folder}/inbox.jsonl, drop files into {folder}/outbox/")
     if known.get("link"):
         say(f"give this link to the other agent, it works once and for a few minutes: {known['link']}")
@@ -98,6 +95,7 @@ class _Adding:
             else:
                 session, agent = await self._enter(client, given)
             self._name(session, agent)
+            self._prepare(session)
             known = {"session": self._args.name, "agentId": agent, "server": server}
             if self._args.create:
                 code = await client.pair(session)
@@ -180,6 +178,15 @@ class _Adding:
         if not _AGENT.fullmatch(agent) or agent == "system":
             raise UserError("bad_agent_id", "an agent id has 1 to 128 of A-Z a-z 0-9 _ -, and is not system")
         return str(agent)
+
+    def _prepare(self, session: str) -> None:
+        """Make the folders, so that a file can be dropped and an inbox waited for before the daemon has come to it."""
+        folder = SessionFolder(self._config.root, self._args.name)
+        try:
+            folder.make()
+            serving.point(self._state, session, folder.path)
+        except OSError as fault:
+            say(f"warning: {folder.path} could not be made ({fault.strerror}); nexusd doctor says what mends it")
 
     def _name(self, session: str, agent: str) -> None:
         """From here on the daemon serves it."""
