@@ -39,8 +39,8 @@ class Inbox:
     []
     """
 
-    def __init__(self, folder: str, warn: Callable[[str], None] = lambda _: None) -> None:
-        self._folder = folder
+    def __init__(self, folder: str | os.PathLike[str], warn: Callable[[str], None] = lambda _: None) -> None:
+        self._folder = os.path.expanduser(folder)
         self._warn = warn
 
     def after(self, seq: int) -> Iterator[Line]:
