@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nexusd.errors import UserError
@@ -21,19 +22,29 @@ class Outcome(NamedTuple):
 
 
 def drop(folder: str, text: str | None, payload: Any) -> Drop:
-    """Put a message into the outbox; UserError where that cannot be."""
+    """Put a message into the outbox; UserError where that cannot be. From then on Ctrl-C waits for `outcome`.
+
+    Between the two it would end us with a message in the outbox that nobody takes back.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return dropping.drop(folder, text, payload)
     except OSError as fault:
+        _heed_ctrl_c()
         outbox = os.path.join(folder, "outbox")
         raise UserError(
             "no_outbox", f"nothing can be dropped into {outbox} ({fault.strerror}); to send by HTTP add --direct"
         ) from None
 
 
+def _heed_ctrl_c() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def outcome(dropped: Drop, timeout: float) -> Outcome:
     """Wait at most `timeout` seconds for what became of a drop; one that nobody claimed by then is taken back."""
     try:
+        _heed_ctrl_c()
         settled = dropped.settled(timeout)
     except KeyboardInterrupt:
         dropped.take_back()
