@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from nexusd.spool.layout import SessionFolder
 
-_FAR = 64 << 20  # bytes; more than what one poll can have brought
-
 
 class Journal:
     """One session's inbox and state. `state` is what is in force; OSError or UserError where the disk refuses."""
@@ -73,25 +71,16 @@ class Journal:
             self._faulty = True
             raise
 
-    def _restart_beyond(self, seq: int) -> int | None:
-        """The server's life that began in the lines beyond `seq`: what was posted before it has no witness in it."""
-        for found in self.inbox.recent(_FAR):
-            if found.seq <= seq:
-                break
-            if (epoch := line.restart_told(found)) is not None:
-                return epoch
-        return None
-
     def _recover(self) -> None:
         """The inbox outranks the state: it was written first."""
         state = self.state
         tail = self.inbox.recover(state.seq, stamp())
         if tail.seq > state.seq:
-            if (epoch := self._restart_beyond(state.seq)) is not None:
-                state.epoch, state.reread, state.cursor, state.highest = max(epoch, state.epoch), False, None, None
             state.seq = tail.seq
-            if tail.cursor is not None:
+            if tail.epoch is not None:  # what was posted before has no witness in this life
+                state.epoch, state.reread = max(tail.epoch, state.epoch), False
+                state.cursor, state.last, state.highest = tail.cursor, tail.last, tail.cursor
+            elif tail.cursor is not None:
                 state.cursor, state.last = tail.cursor, tail.last
-                state.highest = max(tail.cursor, state.highest or 0)
             states.save(self._folder, state)  # the inbox may be moved away before the next commit
         self._faulty = False

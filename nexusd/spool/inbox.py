@@ -25,13 +25,17 @@ _BLOCK = 65_536
 _ROTATED = re.compile(r"inbox-([0-9]{1,18})\.jsonl")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tail:
-    """What the last whole lines say: the last `seq`, and the last message among those newer than was asked for."""
+    """What the last whole lines say: the last `seq`, and of those newer than was asked for the last message.
+
+    `epoch`: they tell of the server's restart, and this is the life that it began; messages before that do not count.
+    """
 
     seq: int
     cursor: int | None = None
     last: str = ""  # that message's identity
+    epoch: int | None = None
 
 
 class Inbox:
@@ -121,17 +125,20 @@ class Inbox:
         return end
 
     def _newest(self, fd: int, end: int, seq: int) -> Tail:
-        last = 0
+        tail = Tail(seq)
         for text in _backward(fd, end):
             found = line.parse(text, self._folder.name)
             if found is None:
                 continue
-            last = max(last, found.seq)
             if found.seq <= seq:
                 break
-            if found.cursor is not None:
-                return Tail(last, found.cursor, line.identity(found.fields))
-        return Tail(max(last, seq))
+            tail.seq = max(tail.seq, found.seq)
+            if tail.cursor is None and found.cursor is not None:
+                tail.cursor, tail.last = found.cursor, line.identity(found.fields)
+            if (epoch := line.restart_told(found)) is not None:
+                tail.epoch = epoch
+                break
+        return tail
 
     def _rotated_tail(self, seq: int) -> Tail:
         """The tail of the newest rotated part: we may have died between rotating it and writing the state down."""

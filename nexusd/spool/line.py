@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 OURS = ("kind", "seq", "session", "receivedAt")
 RAW_SHOWN = 65_536  # bytes of an undecodable message that its line shows
 NOTICES = ("gap", "expired", "lapsing", "evicted", "rejoined", "left", "bounced")
-_RESTART = "gap-restart-"
+_RESTARTED = re.compile(r"gap-restart-([0-9]{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +79,13 @@ def notice(what: str, identity: str, text: str, **more: str | int | None) -> Ent
 
 def restart(epoch: int, text: str) -> Entry:
     """The notice that the server restarted: what follows is of its life number `epoch`."""
-    return notice("gap", f"{_RESTART}{epoch}", text)
+    return notice("gap", f"gap-restart-{epoch}", text)
 
 
 def restart_told(found: Line) -> int | None:
     """The life that such a notice begins; None for any other line."""
-    if jsontext.string(found.fields.get("kind")) != "notice":
-        return None
-    number = (jsontext.string(found.fields.get("id")) or "").removeprefix(_RESTART)
-    return int(number) if number.isdecimal() and len(number) <= 18 else None
+    named = _RESTARTED.fullmatch(jsontext.string(found.fields.get("id")) or "")
+    return int(named[1]) if named and jsontext.string(found.fields.get("kind")) == "notice" else None
 
 
 def render(entry: Entry, *, seq: int, session: str, received_at: str) -> bytes:

@@ -421,3 +421,20 @@ def test_a_file_cut_anywhere_and_gone_on_with_has_every_line_once(tmp_path_facto
             seq = inbox.recover(0, STAMP).seq
     if seq:
         assert content(made) == b"".join(lines(1, seq))
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_the_tail_tells_of_a_restart_and_leaves_out_what_was_before_it(folder, after):
+    told = line.render(line.restart(3, "the server restarted"), seq=2, session="chat", received_at=STAMP)
+    newer = lines(3) if after else []
+    Inbox(folder, rotate_at=1 << 20).append([*lines(1), told, *newer], STAMP)
+    tail = Inbox(folder, rotate_at=1 << 20).recover(0, STAMP)
+    assert (tail.seq, tail.epoch, tail.cursor) == (3 if after else 2, 3, 30 if after else None)
+    assert Inbox(folder, rotate_at=1 << 20).recover(2, STAMP).epoch is None
+
+
+@pytest.mark.parametrize("named", ["7", "gap-restart-", "gap-restart-x", "xgap-restart-7", "bounced-7"])
+def test_no_other_notice_tells_of_a_restart(folder, named):
+    said = line.render(line.notice("gap", named, "some words"), seq=1, session="chat", received_at=STAMP)
+    Inbox(folder, rotate_at=1 << 20).append([said], STAMP)
+    assert Inbox(folder, rotate_at=1 << 20).recover(0, STAMP).epoch is None
