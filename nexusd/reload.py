@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 
 GATHER = 0.1  # seconds in which changes of the files are gathered
 AT_START = (
-    *("root", "client_dir", "transport", "proxy", "ca_file", "allow_insecure"),
-    *("metrics_file", "log_level", "log_format"),
+    "root",
+    "client_dir",
+    "transport",
+    "proxy",
+    "ca_file",
+    "allow_insecure",
+    "metrics_file",
+    "log_level",
+    "log_format",
 )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from nexusd.errors import Fate, RequestError
-from nexusd.wire import fast
 from nexusd.wire.budget import Budget
 from nexusd.wire.client import NexusClient
 from nexusd.wire.transport import Transport
@@ -35,8 +35,8 @@ class Link:
     """One server."""
 
     def __init__(self, server: str, config: Config) -> None:
-        quick = fast.is_installed() and config.transport != "httpx"
-        transport = Transport(server, proxy=config.proxy, ca_file=config.ca_file, fast=quick)
+        fast = config.transport != "httpx" and find_spec("aiohttp") is not None
+        transport = Transport(server, proxy=config.proxy, ca_file=config.ca_file, fast=fast)
         self.budget = Budget(config.requests_per_minute)
         self.client = NexusClient(
             server,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
+
+import aiohttp
+import yarl
 
 from nexusd.wire.fate import Answer, unanswered
 from nexusd.wire.pool import CONNECT, HEADERS, KEEPALIVE
@@ -11,14 +13,7 @@ from nexusd.wire.pool import CONNECT, HEADERS, KEEPALIVE
 if TYPE_CHECKING:
     import ssl
 
-    import aiohttp
-
     from nexusd.wire.calls import Call
-
-
-def is_installed() -> bool:
-    """Whether the extra `fast` is there."""
-    return find_spec("aiohttp") is not None
 
 
 class FastPool:
@@ -39,9 +34,6 @@ class FastPool:
 
         RequestError where no answer came.
         """
-        import aiohttp  # noqa: PLC0415 - 60 ms and 10 MiB, where the extra is there and only then
-        import yarl  # noqa: PLC0415
-
         session = self._session = self._session or self._open()
         try:
             async with session.request(
@@ -51,22 +43,13 @@ class FastPool:
                 proxy=self._proxy,
                 allow_redirects=False,
             ) as response:
-                start = Answer.begun(response.status, response.raw_headers)
-                if start.is_packed:
-                    return start
-                body = bytearray()
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > limit:
-                        response.close()
-                        return start._replace(body=bytes(body[:limit]), cut=True)
-                return start._replace(body=bytes(body))
+                return await Answer.read(response.status, response.raw_headers, response.content.iter_any(), limit)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as fault:
-            raise unanswered(call, "server_unreachable", _words(fault), written=False) from None
+            raise unanswered(call, "server_unreachable", fault, written=False) from None
         except TimeoutError as fault:
-            raise unanswered(call, "timeout", _words(fault), written=True) from None
+            raise unanswered(call, "timeout", fault, written=True) from None
         except (aiohttp.ClientError, OSError, ValueError) as fault:
-            raise unanswered(call, "answer_lost", _words(fault), written=True) from None
+            raise unanswered(call, "answer_lost", fault, written=True) from None
 
     async def close(self) -> None:
         """Close all connections."""
@@ -74,8 +57,6 @@ class FastPool:
             await self._session.close()
 
     def _open(self) -> aiohttp.ClientSession:
-        import aiohttp  # noqa: PLC0415
-
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._context or True, keepalive_timeout=KEEPALIVE),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT),
@@ -84,7 +65,3 @@ class FastPool:
             auto_decompress=False,
             trust_env=False,
         )
-
-
-def _words(fault: BaseException) -> str:
-    return str(fault) or type(fault).__name__

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from nexusd.errors import Fate, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import AsyncIterable, Iterable, Mapping
 
     from nexusd.wire.calls import Call
 
@@ -27,18 +27,24 @@ class Answer(NamedTuple):
     cut: bool = False
 
     @classmethod
-    def begun(cls, status: int, headers: Iterable[tuple[bytes, bytes]]) -> Self:
-        """One whose body is still to come; the values of a header that came twice are joined."""
+    async def read(
+        cls, status: int, headers: Iterable[tuple[bytes, bytes]], body: AsyncIterable[bytes], limit: int
+    ) -> Self:
+        """An answer as it comes, at most `limit` bytes of it. Values of a header that came twice are joined.
+
+        Of a compressed body, which nobody asked for, nothing is read: a bomb in 1 kB is one all the same.
+        """
         found: dict[str, str] = {}
         for name, value in headers:
             key, text = name.decode("latin-1").lower(), value.decode("latin-1")
             found[key] = f"{found[key]}, {text}" if key in found else text
-        return cls(status, found)
-
-    @property
-    def is_packed(self) -> bool:
-        """Whether the body is compressed, though nobody asked for that."""
-        return self.headers.get("content-encoding", "").lower() not in ("", "identity")
+        taken = bytearray()
+        if found.get("content-encoding", "").lower() in ("", "identity"):
+            async for chunk in body:
+                taken += chunk
+                if len(taken) > limit:
+                    break
+        return cls(status, found, bytes(taken[:limit]), cut=len(taken) > limit)
 
     @property
     def server_time(self) -> float | None:
@@ -79,9 +85,10 @@ def fate_of(status: int | None, code: str | None = None, *, written: bool = True
     return Fate.NOT_SENT
 
 
-def unanswered(call: Call, code: str, reason: str, *, written: bool) -> RequestError:
-    """The error for a call without an answer; `reason` in words."""
-    return RequestError(fate_of(None, written=written), code, conceal(call, reason))
+def unanswered(call: Call, code: str, reason: str | Exception, *, written: bool) -> RequestError:
+    """The error for a call without an answer; `reason` in words, or what a library raised."""
+    words = str(reason) or type(reason).__name__
+    return RequestError(fate_of(None, written=written), code, conceal(call, words))
 
 
 def unreadable(call: Call, answer: Answer, reason: str) -> RequestError:

@@ -53,7 +53,6 @@ class Pool:
             proxy=httpx.Proxy(proxy) if proxy else None,
             limits=httpx.Limits(max_keepalive_connections=keep, keepalive_expiry=KEEPALIVE),
         )
-        self.is_closed = False
 
     async def exchange(self, call: Call, *, limit: int) -> Answer:
         """One request, and at most `limit` bytes of its answer; the caller sets the deadline.
@@ -70,32 +69,19 @@ class Pool:
             )
             return await self._exchange(request, limit)
         except _NOT_WRITTEN as fault:
-            raise unanswered(call, "server_unreachable", _words(fault), written=False) from None
+            raise unanswered(call, "server_unreachable", fault, written=False) from None
         except httpx.TimeoutException as fault:
-            raise unanswered(call, "timeout", _words(fault), written=True) from None
+            raise unanswered(call, "timeout", fault, written=True) from None
         except httpx.HTTPError as fault:
-            raise unanswered(call, "answer_lost", _words(fault), written=True) from None
+            raise unanswered(call, "answer_lost", fault, written=True) from None
 
     async def close(self) -> None:
         """Close all connections."""
-        self.is_closed = True
         await self._carrier.aclose()
 
     async def _exchange(self, request: httpx.Request, limit: int) -> Answer:
         response = await self._carrier.handle_async_request(request)
         try:
-            start = Answer.begun(response.status_code, response.headers.raw)
-            if start.is_packed:
-                return start  # a bomb in 1 kB is one all the same
-            body = bytearray()
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > limit:
-                    return start._replace(body=bytes(body[:limit]), cut=True)
-            return start._replace(body=bytes(body))
+            return await Answer.read(response.status_code, response.headers.raw, response.aiter_raw(), limit)
         finally:
             await response.aclose()
-
-
-def _words(fault: Exception) -> str:
-    return str(fault) or type(fault).__name__

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import certifi
 
 from nexusd.errors import RequestError
-from nexusd.wire.fast import FastPool
 from nexusd.wire.fate import unanswered
 from nexusd.wire.pool import Pool
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import httpx
 
     from nexusd.wire.calls import Call
+    from nexusd.wire.fast import FastPool
     from nexusd.wire.fate import Answer
 
 DEADLINE = 30.0  # seconds for a whole request; the libraries' own time-outs are for each read
@@ -73,7 +73,11 @@ class Transport:
             return Pool(server, keep=keep, context=context, proxy=proxy, handler=handler)
 
         def make() -> _Pools:
-            return _Pools(FastPool(server, context=context, proxy=proxy) if fast else pool(IN_FLIGHT), pool(0))
+            if not fast:
+                return _Pools(pool(IN_FLIGHT), pool(0))
+            from nexusd.wire.fast import FastPool  # noqa: PLC0415 - an extra
+
+            return _Pools(FastPool(server, context=context, proxy=proxy), pool(0))
 
         self._make: Callable[[], _Pools] = make
         self._pools = make()

@@ -15,21 +15,35 @@ if TYPE_CHECKING:
 # Options of either program that take a value: where one stands before the command, the next word is not the command.
 # The parsers know them, but making all would cost each command more time than it needs.
 VALUED = frozenset(
-    (
-        *(
-            "--after",
-            "--agent-id",
-            "--alias",
-            "--as",
-            "--code",
-            "--config",
-            "--creator-agent-id",
-            "--data-dir",
-            "--from",
-        ),
-        *("--greeting", "--host", "--id", "--interval", "--join-as", "--json", "--limit", "--lines", "--max-agents"),
-        *("--max-bytes", "--port", "--rate-limit", "--server", "--since", "--timeout", "--ttl", "--url", "-n"),
-    )
+    {
+        "--after",
+        "--agent-id",
+        "--alias",
+        "--as",
+        "--code",
+        "--config",
+        "--creator-agent-id",
+        "--data-dir",
+        "--from",
+        "--greeting",
+        "--host",
+        "--id",
+        "--interval",
+        "--join-as",
+        "--json",
+        "--limit",
+        "--lines",
+        "--max-agents",
+        "--max-bytes",
+        "--port",
+        "--rate-limit",
+        "--server",
+        "--since",
+        "--timeout",
+        "--ttl",
+        "--url",
+        "-n",
+    }
 )
 
 
