@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 
 import pytest
 
+from nexusd.cli.hand import dropping
 from nexusd.clientdir import ClientDir
 from nexusd.serving import Serving
 
@@ -184,3 +186,15 @@ def test_beside_a_daemon_nothing_heavy_is_imported(nexus, daemon):
     assert not {name for name in imported if name.startswith(("nexusd.wire", "nexusd.bridge"))}
     verbs = {name for name in imported if name.startswith("nexusd.cli.hand.")}
     assert not {name for name in verbs if name.endswith(("polling", "waiting", "sessions", "naming", "examining"))}
+
+
+def test_ctrl_c_in_the_moment_behind_the_drop_takes_it_back_too(tmp_path):
+    (tmp_path / "outbox").mkdir()
+    try:
+        dropped = dropping.drop(str(tmp_path), "hello", None)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            dropping.outcome(dropped, 5)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    assert os.listdir(tmp_path / "outbox") == []
