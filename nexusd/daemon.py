@@ -15,7 +15,6 @@ import msgspec
 from nexusd import __version__, guard, notify
 from nexusd.bridge import link
 from nexusd.bridge.supervisor import Supervisor
-from nexusd.bridge.view import stamp
 from nexusd.bridge.watcher import Watcher
 from nexusd.config.load import load
 from nexusd.log import configure
@@ -23,6 +22,7 @@ from nexusd.reload import Reloader
 from nexusd.secrets import Secrets
 from nexusd.spool import atomic, layout
 from nexusd.spool.rootlock import RootLock
+from nexusd.timestamps import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nexusd.bridge import guarded, outgoing, sift, witness
-from nexusd.bridge.view import stamp
 from nexusd.errors import Fate, Refusal, RequestError
 from nexusd.spool.outbox import LOOK_AGAIN
 from nexusd.spool.sending import Claimed, Outcome, digest
+from nexusd.timestamps import stamp
 
 if TYPE_CHECKING:
     from nexusd.bridge.session import Session

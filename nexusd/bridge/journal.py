@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from nexusd.bridge.view import stamp
 from nexusd.spool import line
 from nexusd.spool import state as states
 from nexusd.spool.inbox import Inbox
+from nexusd.timestamps import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,13 +13,14 @@ from nexusd.bridge.journal import Journal
 from nexusd.bridge.link import now
 from nexusd.bridge.sift import Known
 from nexusd.bridge.states import ENDED, Event, Status, after
-from nexusd.bridge.view import View, stamp
+from nexusd.bridge.view import View
 from nexusd.spool import line, prune
 from nexusd.spool import state as states
 from nexusd.spool.bookmark import slowest
 from nexusd.spool.layout import ERROR, SessionFolder
 from nexusd.spool.outbox import Outbox
 from nexusd.spool.sending import Outcome, Sending
+from nexusd.timestamps import stamp
 from nexusd.wire.backoff import Backoff
 from nexusd.wire.budget import Turn
 

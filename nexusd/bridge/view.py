@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from nexusd.bridge.link import now
 from nexusd.spool import atomic
+from nexusd.timestamps import stamp
 
 if TYPE_CHECKING:
     from nexusd.bridge.session import Session
@@ -75,9 +75,3 @@ class View:
             atomic.replace(session.folder.view, msgspec.json.encode(view) + b"\n", durable=False)
         except OSError as fault:
             session.log.debug("view.failed", error=str(fault))
-
-
-def stamp(at: float | None = None) -> str:
-    """A time (Unix seconds, default now) as the protocol writes it."""
-    moment = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -20,8 +20,8 @@ from nexusd.relay.door import Door, answer, read_body, refuse
 from nexusd.relay.limit import RateLimit
 from nexusd.relay.origin import origin
 from nexusd.relay.refusal import Refusal
-from nexusd.relay.session import iso
 from nexusd.relay.waiting import Waiting
+from nexusd.timestamps import stamp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -194,7 +194,7 @@ class _Routes:
         except Refusal:
             return 404, "", "", "unknown"
         state = codes.state(offer.code)
-        return 200 if state == "pending" else 410, offer.code, iso(offer.expires_at), state
+        return 200 if state == "pending" else 410, offer.code, stamp(offer.expires_at), state
 
 
 # The address of the page is the code itself: it must reach no cache and no other site.

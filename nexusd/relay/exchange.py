@@ -15,7 +15,8 @@ from nexusd.relay.living import INACTIVE_AFTER, Living
 from nexusd.relay.pairing import PairingBook
 from nexusd.relay.redact import redact, redact_json
 from nexusd.relay.refusal import Refusal
-from nexusd.relay.session import Member, Message, Session, iso
+from nexusd.relay.session import Member, Message, Session
+from nexusd.timestamps import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +71,7 @@ class Exchange:
             key, session.members[session.creator] = self._admit(now)
             reply |= {"creatorAgentId": session.creator, "sessionKey": key}
         self._living.open(session)
-        return reply | {"expiresAt": iso(session.expires_at)}
+        return reply | {"expiresAt": stamp(session.expires_at)}
 
     def describe(self, session_id: str) -> dict[str, Any]:
         """Tell what a session is; knowing its id is being let in, so no header is asked for."""
@@ -81,8 +82,8 @@ class Exchange:
             "agents": _agents(session),
             "ttl": session.ttl,
             "maxAgents": session.max_agents,
-            "createdAt": iso(session.created_at),
-            "expiresAt": iso(session.expires_at),
+            "createdAt": stamp(session.created_at),
+            "expiresAt": stamp(session.expires_at),
         }
         if session.creator is not None:
             reply["creatorAgentId"] = session.creator
@@ -103,7 +104,7 @@ class Exchange:
             "status": "joined",
             "agentsOnline": len(session.members),
             "sessionKey": key,
-            "expiresAt": iso(session.expires_at),
+            "expiresAt": stamp(session.expires_at),
         }
 
     def send(
@@ -135,7 +136,7 @@ class Exchange:
         session.append(message)
         member.last_seen = now
         self._messages_taken += 1
-        reply = {"id": message.id, "cursor": str(message.cursor), "expiresAt": iso(message.expires_at)}
+        reply = {"id": message.id, "cursor": str(message.cursor), "expiresAt": stamp(message.expires_at)}
         if found := sorted({*in_text, *in_payload}):
             reply["warning"] = f"what looked like a secret was replaced before anybody saw it: {', '.join(found)}"
         return reply
@@ -160,7 +161,7 @@ class Exchange:
         }
         if members:
             reply["members"] = [
-                {"agentId": who, "lastSeenAt": iso(member.last_seen)} for who, member in session.members.items()
+                {"agentId": who, "lastSeenAt": stamp(member.last_seen)} for who, member in session.members.items()
             ]
         return reply
 
@@ -178,7 +179,7 @@ class Exchange:
             "sessionId": session.id,
             "state": "active",
             "ttl": session.ttl,
-            "expiresAt": iso(session.expires_at),
+            "expiresAt": stamp(session.expires_at),
             "agents": _agents(session),
         }
 
@@ -203,7 +204,7 @@ class Exchange:
     def pair(self, session_id: str) -> dict[str, Any]:
         """Make a pairing code for a session: `{"code", "expiresAt"}`; the URL is the door's to add."""
         offer = self.codes.offer(self._living.find(session_id).id)
-        return {"code": offer.code, "expiresAt": iso(offer.expires_at)}
+        return {"code": offer.code, "expiresAt": stamp(offer.expires_at)}
 
     def claim(self, code: str, agent_id: str | None) -> dict[str, Any]:
         """Use a pairing code up and join. A claim that fails does not burn the code."""
@@ -251,4 +252,4 @@ def _member(session: Session, name: str, code: str) -> Member:
 
 
 def _agents(session: Session) -> list[dict[str, str]]:
-    return [{"agentId": name, "joinedAt": iso(member.joined_at)} for name, member in session.members.items()]
+    return [{"agentId": name, "joinedAt": stamp(member.joined_at)} for name, member in session.members.items()]

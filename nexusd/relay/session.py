@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
+from nexusd.timestamps import stamp
+
 SYSTEM = "system"
-
-
-def iso(moment: float) -> str:
-    """`moment` (seconds since the epoch) in ISO 8601, UTC, with milliseconds and a `Z`."""
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(slots=True)
@@ -53,8 +49,8 @@ class Message:
             reply["json"] = msgspec.Raw(self.payload)
         reply["cursor"] = str(self.cursor)
         reply["verified"] = self.verified
-        reply["sentAt"] = iso(self.sent_at)
-        reply["expiresAt"] = iso(self.expires_at)
+        reply["sentAt"] = stamp(self.sent_at)
+        reply["expiresAt"] = stamp(self.expires_at)
         return reply
 
 

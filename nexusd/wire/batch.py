@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nexusd import jsontext
+from nexusd.timestamps import timestamp
 from nexusd.wire.fate import unreadable
-from nexusd.wire.records import cursor_number, timestamp
+from nexusd.wire.records import cursor_number
 
 if TYPE_CHECKING:
     from nexusd.wire.calls import Call

@@ -6,9 +6,9 @@ Their reprs hold no secret.
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from nexusd.timestamps import timestamp
 from nexusd.wire.calls import CURSOR
 from nexusd.wire.fate import unreadable
 
@@ -38,15 +38,6 @@ def cursor_number(value: object) -> int | None:
     if isinstance(value, str) and CURSOR.fullmatch(value):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def timestamp(value: object) -> float | None:
-    """An ISO 8601 time as Unix seconds, or None."""
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return moment.timestamp() if moment is not None and moment.tzinfo is not None else None
 
 
 def _no_constant(name: str) -> None:

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from nexusd import daemon, notify
-from nexusd.bridge.view import stamp
 from nexusd.spool.ulid import born, ulid
+from nexusd.timestamps import stamp
 from tests.bridge.world import World, unreachable
 
 DAY = 86_400.0

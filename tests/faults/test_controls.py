@@ -12,9 +12,9 @@ import pytest
 
 from nexusd.bridge import sift, witness
 from nexusd.bridge.journal import Journal
-from nexusd.bridge.view import stamp
 from nexusd.spool import inbox, line, sending
 from nexusd.spool import state as states
+from nexusd.timestamps import stamp
 from tests.faults.bench import Bench, Server
 from tests.faults.disk import copied, recorded
 

@@ -6,7 +6,7 @@ import pytest
 
 from nexusd.relay.exchange import Exchange
 from nexusd.relay.fields import Creation
-from nexusd.relay.session import iso
+from nexusd.timestamps import stamp
 
 from .conftest import entropy, refused
 
@@ -32,7 +32,7 @@ def test_a_creator_is_in_at_once_and_holds_a_key(exchange) -> None:
 def test_a_session_tells_when_it_began_and_when_it_ends(exchange, clock, session) -> None:
     described = exchange.describe(session)
     assert described["createdAt"] == "2027-01-15T08:00:00.000Z"
-    assert described["expiresAt"] == iso(clock.now + 3660)
+    assert described["expiresAt"] == stamp(clock.now + 3660)
     assert described["agents"][0] == {"agentId": "alice", "joinedAt": "2027-01-15T08:00:00.000Z"}
     assert "creatorAgentId" not in described
 
@@ -129,7 +129,7 @@ def test_the_greeting_sits_at_cursor_zero_and_only_a_poll_from_the_beginning_hea
     first = exchange.poll(session_id, "alice")
     assert [(m["agentId"], m["text"], m["cursor"]) for m in first["messages"]] == [("system", "welcome", "0")]
     assert first["nextCursor"] == "0"
-    assert first["messages"][0]["expiresAt"] == iso(clock.now + 3660)
+    assert first["messages"][0]["expiresAt"] == stamp(clock.now + 3660)
     assert exchange.poll(session_id, "alice", "0")["messages"] == []
     exchange.send(session_id, "alice", None, "thanks")
     again = exchange.poll(session_id, "alice")
@@ -142,8 +142,8 @@ def test_members_are_listed_with_when_they_were_last_seen(exchange, clock, sessi
     clock.pass_by(5)
     listed = exchange.poll(session, "bob", members=True)["members"]
     assert listed == [
-        {"agentId": "alice", "lastSeenAt": iso(clock.now - 5)},
-        {"agentId": "bob", "lastSeenAt": iso(clock.now)},
+        {"agentId": "alice", "lastSeenAt": stamp(clock.now - 5)},
+        {"agentId": "bob", "lastSeenAt": stamp(clock.now)},
     ]
     assert "members" not in exchange.poll(session, "bob")
 
@@ -186,7 +186,7 @@ def test_polls_and_joins_do_not_keep_a_session_alive(exchange, clock, session) -
 def test_a_message_slides_the_expiry_and_itself_expires(exchange, clock, session) -> None:
     clock.pass_by(3600)
     sent = exchange.send(session, "alice", None, "still here")
-    assert sent["expiresAt"] == iso(clock.now + 3660) == exchange.describe(session)["expiresAt"]
+    assert sent["expiresAt"] == stamp(clock.now + 3660) == exchange.describe(session)["expiresAt"]
     clock.pass_by(3600)
     exchange.renew(session, "alice")
     assert len(exchange.poll(session, "bob")["messages"]) == 1
@@ -200,10 +200,10 @@ def test_a_renewal_slides_the_expiry_and_may_change_the_ttl_for_good(exchange, c
     clock.pass_by(100)
     renewed = exchange.renew(session, "alice", 120)
     assert renewed["sessionId"] == session
-    assert (renewed["ttl"], renewed["state"], renewed["expiresAt"]) == (120, "active", iso(clock.now + 120))
+    assert (renewed["ttl"], renewed["state"], renewed["expiresAt"]) == (120, "active", stamp(clock.now + 120))
     assert [agent["agentId"] for agent in renewed["agents"]] == ["alice", "bob"]
     clock.pass_by(100)
-    assert exchange.renew(session, "bob")["expiresAt"] == iso(clock.now + 120)
+    assert exchange.renew(session, "bob")["expiresAt"] == stamp(clock.now + 120)
     clock.pass_by(120)
     with refused(404, "session_not_found"):
         exchange.describe(session)
@@ -268,10 +268,10 @@ def test_the_creator_cannot_leave(exchange) -> None:
 
 def test_a_claim_joins_and_burns_the_code(exchange, clock, session) -> None:
     offer = exchange.pair(session)
-    assert offer["expiresAt"] == iso(clock.now + 600)
+    assert offer["expiresAt"] == stamp(clock.now + 600)
     claimed = exchange.claim(offer["code"], "carol")
     assert (claimed["sessionId"], claimed["status"]) == (session, "claimed")
-    assert claimed["expiresAt"] == iso(clock.now + 3660)
+    assert claimed["expiresAt"] == stamp(clock.now + 3660)
     exchange.send(session, "carol", claimed["sessionKey"], "in")
     with refused(404, "code_expired_or_used"):
         exchange.claim(offer["code"], "dave")

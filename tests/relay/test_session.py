@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nexusd.relay.session import Message, Session, iso
+from nexusd.relay.session import Message, Session
 
 
 def filled(*lifetimes: int) -> Session:
@@ -10,11 +10,6 @@ def filled(*lifetimes: int) -> Session:
     for cursor, lifetime in enumerate(lifetimes, 1):
         session.append(Message(f"m{cursor}", "alice", cursor, False, 0.0, float(lifetime), text="x"))
     return session
-
-
-def test_times_are_utc_with_milliseconds_and_a_z() -> None:
-    assert iso(0.0) == "1970-01-01T00:00:00.000Z"
-    assert iso(1_800_000_000.1234) == "2027-01-15T08:00:00.123Z"
 
 
 def test_what_has_expired_is_forgotten_and_cursors_still_find_the_rest() -> None:

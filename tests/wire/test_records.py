@@ -67,23 +67,6 @@ def test_a_cursor_is_a_whole_number_or_a_string_of_ascii_digits(value, number):
     assert records.cursor_number(value) == number
 
 
-@pytest.mark.parametrize(
-    ("value", "at"),
-    [
-        ("1970-01-01T00:01:00Z", 60.0),
-        ("1970-01-01T00:01:00.500+00:00", 60.5),
-        ("1970-01-01T02:01:00+02:00", 60.0),
-        ("1970-01-01T00:01:00", None),  # in which zone?
-        ("yesterday", None),
-        (60, None),
-        (None, None),
-        ("9999-99-99T00:00:00Z", None),
-    ],
-)
-def test_a_time_is_read_only_where_it_says_its_zone(value, at):
-    assert records.timestamp(value) == at
-
-
 @pytest.mark.parametrize("ttl", [None, "60", True, 0, -5, [60], 1e999, 10**400, 1e30])
 def test_a_time_to_live_that_makes_no_sense_is_unknown(ttl):
     assert records.Lease.of({"ttl": ttl}) == records.Lease(None, None)

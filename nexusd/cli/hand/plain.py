@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nexusd import jsontext
-from nexusd.wire.records import timestamp
+from nexusd.timestamps import timestamp
 
 if TYPE_CHECKING:
     from nexusd.spool.reading import Line
