@@ -97,5 +97,5 @@ class Metrics(Collector):
                 expiry.add_metric(name, session.lease_until - now())
             if session.state.last_poll_at is not None:
                 polled.add_metric(name, session.state.last_poll_at)
-            state.add_metric([session.name, session.status.value], 1)
+            state.add_metric([session.name, session.standing.status.value], 1)
         yield from (unsent, failed, expiry, polled, state)

@@ -53,23 +53,23 @@ async def failed(session: Session, fault: RequestError, lane: Turn) -> float:
     """What a lane's failed request means for the session; the seconds until it is worth trying again."""
     session.counts[f"failed_{fault.fate.value}"] += 1
     if fault.fate is Fate.WAIT:
-        return session.failing(lane, f"{fault.code}: {fault}", seconds=session.link.wait_for(fault))
+        return session.standing.failing(lane, f"{fault.code}: {fault}", seconds=session.link.wait_for(fault))
     if fault.fate is Fate.GONE:
         return await _gone(session, fault, lane)
     if fault.fate is Fate.REFUSED and fault.status in (401, 403):
         return await _rejoin(session, fault, lane)
     if fault.code == "session_full":
-        return session.failing(lane, f"{fault.code}: {fault}", Event.PUT_OUT, FULL)
-    return session.failing(lane, f"{fault.code}: {fault}")
+        return session.standing.failing(lane, f"{fault.code}: {fault}", Event.PUT_OUT, FULL)
+    return session.standing.failing(lane, f"{fault.code}: {fault}")
 
 
 async def _gone(session: Session, fault: RequestError, lane: Turn) -> float:
     """Expiry is believed when it is said twice, 30 s apart: one answer may come from the wrong process."""
-    since = session.gone_since
+    since = session.standing.gone_since
     if since is None:
-        session.gone_since = since = now()
+        session.standing.gone_since = since = now()
     if now() - since < BELIEVED_AFTER:
-        return session.failing(lane, f"{fault.code}: {fault}", seconds=BELIEVED_AFTER - (now() - since))
+        return session.standing.failing(lane, f"{fault.code}: {fault}", seconds=BELIEVED_AFTER - (now() - since))
     await session.end(
         Event.GONE,
         "the session does not exist on its server (any more): it has expired, or its id is wrong; "
@@ -93,7 +93,7 @@ async def _rejoin(session: Session, fault: RequestError, lane: Turn) -> float:
     if len(recent) >= REJOINS:
         again_in = max(1.0, recent[0] + HOUR - time.time())
         error = f"put out {REJOINS} times within an hour; trying again later"
-        return session.failing(lane, error, Event.PUT_OUT, again_in)
+        return session.standing.failing(lane, error, Event.PUT_OUT, again_in)
     session.state.rejoined_at = [*recent, time.time()]
     session.log.warning("session.rejoining", code=fault.code)
     try:
@@ -106,11 +106,11 @@ async def _rejoin(session: Session, fault: RequestError, lane: Turn) -> float:
             text = "the server has put us out, and the session is full; nexusd goes on trying"
             await session.notice("evicted", identity, text)
         if refusal.status in (401, 403):
-            return session.failing(lane, f"{refusal.code}: {refusal}", Event.PUT_OUT)
+            return session.standing.failing(lane, f"{refusal.code}: {refusal}", Event.PUT_OUT)
         return await failed(session, refusal, lane)
     _record(session, session.agent, joined.session_key)
     session.leased(joined.lease)
-    session.answered(lane)
+    session.standing.answered(lane)
     if fault.code != "invalid_session_key":
         text = "the server had put us out; nexusd joined again. Messages sent meanwhile are here as far as it kept them"
         await session.notice("rejoined", f"rejoined-{int(time.time())}", text)
@@ -123,7 +123,7 @@ async def _unverified(session: Session, lane: Turn) -> float:
         session.key = None
         session.log.warning("session.unverified", why="the server does not take our session key; sending without it")
         return 0.0
-    return session.failing(lane, "the server says that we are in and that we are not")
+    return session.standing.failing(lane, "the server says that we are in and that we are not")
 
 
 def _record(session: Session, agent: str, key: str | None) -> None:

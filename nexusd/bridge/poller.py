@@ -49,15 +49,15 @@ class Poller:
     async def step(self) -> float | None:
         """One poll; the seconds until the next."""
         session = self._session
-        if session.ended:
+        if session.standing.ended:
             return None
-        if held := session.held_for(Turn.POLL):
+        if held := session.standing.held_for(Turn.POLL):
             return held
         try:
             async with session.turn(Turn.POLL, self._worth):
                 if not session.joined:
                     await membership.enter(session)
-                    if session.ended:
+                    if session.standing.ended:
                         return None
                 rereading = session.state.reread
                 batch, whole = await self._ask()
@@ -67,7 +67,7 @@ class Poller:
             return 0.0
         if await self._receive(batch, whole=whole, rereading=rereading):
             self.stir()
-        session.answered(Turn.POLL)
+        session.standing.answered(Turn.POLL)
         if not session.polled or rereading != session.state.reread:
             session.polled = True
             self._on_ready()

@@ -36,7 +36,7 @@ class Renewer:
     async def step(self) -> float | None:
         """Renew if it is due; the seconds until it is."""
         session = self._session
-        if session.ended or not session.joined:
+        if session.standing.ended or not session.joined:
             return None
         wait = due_in(self._remaining, session.state.ttl)
         if wait > 0:
@@ -44,7 +44,7 @@ class Renewer:
         if not self._wanted():
             await self._lapse()
             return None
-        if held := session.held_for(Turn.RENEW):
+        if held := session.standing.held_for(Turn.RENEW):
             return held
         try:
             async with session.turn(Turn.RENEW):
@@ -52,17 +52,17 @@ class Renewer:
                 renewed = await session.link.client.renew(session.id, session.agent, ttl=int(ttl) if ttl else None)
         except RequestError as fault:
             delay = await membership.failed(session, fault, Turn.RENEW)
-            if session.ended:
+            if session.standing.ended:
                 return None
             delay = retry_in(self._remaining, delay) if delay else LATEST
-            session.hold(Turn.RENEW, delay)
+            session.standing.hold(Turn.RENEW, delay)
             return delay
         session.leased(renewed.lease)
         if session.state.ttl is None:
             session.state.ttl = self._remaining or ASSUMED
         if session.lease_until is None or (renewed.lease.expires_at is None and renewed.lease.ttl is None):
             session.lease_until = now() + session.state.ttl
-        session.answered(Turn.RENEW)
+        session.standing.answered(Turn.RENEW)
         session.log.info("session.renewed", seconds=round(self._remaining or 0))
         return max(1.0, due_in(self._remaining, session.state.ttl))
 

@@ -40,7 +40,7 @@ class Runner:
         session.on_restart = self._restarted
         session.on_commit = self.hook.wake
         session.on_active = self._active
-        session.on_recovery = self._recovered
+        session.standing.on_recovery = self._recovered
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -81,7 +81,7 @@ class Runner:
             await self._hook.step()
         except Exception as fault:
             self._hook_fault(fault)
-        return session.last_error is None and (not session.ended or session.state.ended != "")
+        return session.standing.last_error is None and (not session.standing.ended or session.state.ended != "")
 
     async def close(self, patience: float) -> None:
         """Begin nothing more, let what is under way finish for `patience` seconds, write the state down."""
@@ -94,10 +94,10 @@ class Runner:
     async def _drained(self) -> None:
         for _ in range(MOST_STEPS):
             delay = await self._sender.step()
-            if self.session.state.reread and self.session.last_error is None:
+            if self.session.state.reread and self.session.standing.last_error is None:
                 await self._poller.step()
                 continue
-            if delay is None or self._sender.idle or self.session.last_error is not None:
+            if delay is None or self._sender.idle or self.session.standing.last_error is not None:
                 return
             if delay:
                 await asyncio.sleep(delay)
@@ -115,7 +115,7 @@ class Runner:
         self.poll.wake()
 
     def _active(self) -> None:
-        if self.session.ended:
+        if self.session.standing.ended:
             self.send.wake()
         self.renew.wake()
 
@@ -131,6 +131,6 @@ class Runner:
     def _fault(self, lane: Turn, fault: Exception) -> float:
         session = self.session
         if isinstance(fault, OSError | NexusError):
-            return session.failing(lane, f"{type(fault).__name__}: {fault}")
+            return session.standing.failing(lane, f"{type(fault).__name__}: {fault}")
         session.log.error("session.fault", exc_info=fault)
-        return session.failing(lane, f"a fault in nexusd: {type(fault).__name__}")
+        return session.standing.failing(lane, f"a fault in nexusd: {type(fault).__name__}")

@@ -59,16 +59,16 @@ class Sender:
             self._pending = await asyncio.to_thread(session.sending.pending)
         if self._delivery is None and self._pending:
             self._delivery, self._inherited = Delivery(session, self._pending.pop(0)), True
-        held = session.held_for(Turn.SEND)
+        held = session.standing.held_for(Turn.SEND)
         failing = held or self._failing_since is not None
         if self.idle or (failing and now() - self._looked_at >= RECOUNT):
             await self._look_again()
         self._count()
         if self.idle:
             return self._look.again_in
-        if session.status in ENDINGS:
+        if session.standing.status in ENDINGS:
             return await self._bounce()
-        if session.ended or not (session.joined and session.polled) or session.state.reread:
+        if session.standing.ended or not (session.joined and session.polled) or session.state.reread:
             return None  # a witness needs a cursor of this life; the poll that brings one wakes us
         return min(held, RECOUNT) if held else await self._send()
 
@@ -148,7 +148,7 @@ class Sender:
             session.failed += 1
         else:
             self._failing_since = None
-            session.answered(Turn.SEND)
+            session.standing.answered(Turn.SEND)
             session.stirred()
             self._on_sent()
         self._count()
@@ -158,7 +158,7 @@ class Sender:
         session, delivery = self._session, self._delivery
         delay = await membership.failed(session, fault, Turn.SEND)
         self._failing_since = self._failing_since or now()
-        if delivery is None or session.ended:
+        if delivery is None or session.standing.ended:
             return delay
         waited = now() - self._failing_since
         if self._inherited:  # only the wall clock goes on over lives
@@ -177,7 +177,8 @@ class Sender:
             self._delivery = await self._claim()
         if self._delivery is None:
             return self._look.again_in or 0.0
-        await self._delivery.fail(Refusal(session.status.value, ENDINGS[session.status], "send it in another session"))
+        status = session.standing.status
+        await self._delivery.fail(Refusal(status.value, ENDINGS[status], "send it in another session"))
         self._done(self._delivery)
         return 0.0
 

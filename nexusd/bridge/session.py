@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from nexusd.bridge.journal import Journal
 from nexusd.bridge.link import now
 from nexusd.bridge.sift import Known
-from nexusd.bridge.states import ENDED, Event, Status, after
+from nexusd.bridge.standing import Standing
+from nexusd.bridge.states import Status, after
 from nexusd.bridge.view import View
 from nexusd.spool import line, prune
 from nexusd.spool import state as states
@@ -21,8 +22,6 @@ from nexusd.spool.layout import ERROR, SessionFolder
 from nexusd.spool.outbox import Outbox
 from nexusd.spool.sending import Outcome, Sending
 from nexusd.timestamps import stamp
-from nexusd.wire.backoff import Backoff
-from nexusd.wire.budget import Turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -31,9 +30,11 @@ if TYPE_CHECKING:
     import structlog
 
     from nexusd.bridge.link import Link
+    from nexusd.bridge.states import Event
     from nexusd.clientdir import ClientDir
     from nexusd.config.records import SessionConfig, Settings
     from nexusd.secrets import Secrets
+    from nexusd.wire.budget import Turn
     from nexusd.wire.records import Lease
 
 
@@ -61,19 +62,13 @@ class Session:
         self.inbox = self.journal.inbox
         self.outbox = Outbox(self.folder.outbox)
         self.sending = Sending(self.folder)
-        self.backoffs = {lane: Backoff() for lane in Turn}
-        self.troubles: dict[Turn, str] = {}  # what a lane's last request failed with
-        self._held_until: dict[Turn, float] = {}
         self.digest = states.digest_of(link.server, config.id)
-        self.status = Status.JOINING
         self.agent = ""
         self.key: str | None = None
         self.joined = False
         self.polled = False  # in this life: a first POST waits for a fresh cursor
         self.memory: AbstractSet[int] | None = None  # traces of what the server shows up to our cursor
-        self.gone_since: float | None = None
         self.lease_until: float | None = None  # by link.now()
-        self.last_error: str | None = None
         self.members: list[dict[str, Any]] | None = None
         self.unsent = 0
         self.failed = 0
@@ -82,10 +77,10 @@ class Session:
         self.on_change: Callable[[], None] = lambda: None  # what the supervisor tells of all sessions has changed
         self.on_commit: Callable[[], None] = lambda: None
         self.on_restart: Callable[[], None] = lambda: None  # the poller has to read anew
-        self.on_recovery: Callable[[], None] = lambda: None  # a lane that had failed succeeded: others may try again
         self.on_active: Callable[[], None] = lambda: None  # a message either way: poll sooner, renew again
         self.view = View(self)
         self.touch = self.view.touch
+        self.standing = Standing(secrets, self.log, on_change=self.touch)
 
     # ---- life
 
@@ -103,7 +98,7 @@ class Session:
         if self.state.ended == Status.LEFT and self.joined:
             self.state.ended = ""  # a hand has entered it again
         if self.state.ended:
-            self.status = Status(self.state.ended)
+            self.standing.status = Status(self.state.ended)
         if self.state.expires_at is not None:
             self.lease_until = now() + self.state.expires_at - time.time()
         self._count_failed()
@@ -112,60 +107,6 @@ class Session:
     def state(self) -> states.State:
         """What is remembered of it."""
         return self.journal.state
-
-    @property
-    def ended(self) -> bool:
-        """Whether no more requests are made."""
-        return self.status in ENDED
-
-    def happened(self, event: Event, error: str | None = None) -> None:
-        """Move to the next state; said in the log only when it changes something."""
-        self._move((event,), error)
-
-    def answered(self, lane: Turn) -> None:
-        """A lane's request succeeded. What another one still fails with stays the session's trouble."""
-        failures = self.backoffs[lane].failures
-        self.backoffs[lane].succeeded()
-        self.gone_since = None
-        self.troubles.pop(lane, None)
-        if self.troubles:
-            self._move((Event.ANSWERED, Event.FAILED), next(iter(self.troubles.values())))
-        else:
-            self._move((Event.ANSWERED,), None, after_failures=failures)
-        if failures:
-            self._held_until.clear()
-            self.on_recovery()
-
-    def failing(self, lane: Turn, error: str, event: Event = Event.FAILED, seconds: float | None = None) -> float:
-        """A lane's request failed in a way that may pass; it holds off for `seconds`, by default its backoff."""
-        self.troubles[lane] = error
-        self._move((event,), error)
-        delay = self.backoffs[lane].failed()
-        delay = delay if seconds is None else seconds
-        self.hold(lane, delay)
-        return delay
-
-    def hold(self, lane: Turn, seconds: float) -> None:
-        """Let a lane hold off for so long, whatever wakes it."""
-        self._held_until[lane] = now() + seconds
-
-    def held_for(self, lane: Turn) -> float:
-        """Seconds for which a lane still holds off."""
-        return max(0.0, self._held_until.get(lane, 0.0) - now())
-
-    def _move(self, events: tuple[Event, ...], error: str | None, *, after_failures: int = 0) -> None:
-        before = self.status
-        for event in events:
-            self.status = after(self.status, event)
-        error = self.secrets.removed(error) if error else None
-        if before is self.status and error == self.last_error:
-            return
-        if error or before is not self.status:
-            said = {"error": error} if error else {"after_failures": after_failures} if after_failures else {}
-            log = self.log.warning if error else self.log.info
-            log(f"session.{self.status.value}", **said)
-        self.last_error = error
-        self.touch()
 
     def leased(self, lease: Lease) -> None:
         """Take note of how long the session lives now."""
@@ -250,8 +191,8 @@ class Session:
 
     async def end(self, event: Event, text: str) -> None:
         """The session is over for us: say so once in the inbox, remember it, and ask nothing more."""
-        ended = after(self.status, event)
-        if self.ended:
+        ended = after(self.standing.status, event)
+        if self.standing.ended:
             return
         if ended is not Status.STOPPED:  # that one waits for a person and is tried again at the next start
 
@@ -260,7 +201,7 @@ class Session:
 
             said = line.notice(ended.value, f"{ended.value}-{self.digest[:12]}", self.secrets.removed(text))
             await self.commit([said], change)
-        self.happened(event, text)
+        self.standing.happened(event, text)
         self.on_active()
 
     def _give_back(self) -> None:
@@ -295,4 +236,4 @@ class Session:
             states.save(self.folder, self.state)
         except OSError as fault:
             self.log.warning("state.not_saved", error=str(fault))
-        self.view.close(None if self.ended else Status.STOPPED.value)
+        self.view.close(None if self.standing.ended else Status.STOPPED.value)

@@ -70,8 +70,8 @@ class Supervisor:
         """In words."""
         sessions = [runner.session for runner in self.runners.values()]
         parts = [f"{len(sessions)} session{'s' * (len(sessions) != 1)}", f"{sum(s.unsent for s in sessions)} unsent"]
-        unwell = Counter(session.status.value for session in sessions if session.status is not Status.ACTIVE)
-        parts += [f"{count} {status}" for status, count in unwell.items()]
+        statuses = Counter(session.standing.status for session in sessions)
+        parts += [f"{count} {status.value}" for status, count in statuses.items() if status is not Status.ACTIVE]
         if self.skipped:
             parts.append(f"{len(self.skipped)} skipped")
         return ", ".join(parts)

@@ -53,13 +53,13 @@ class View:
     def _write(self, status: str | None) -> None:
         """It may fail: it is only a view, and is made anew."""
         session = self._session
-        if self._told != (told := (session.status.value, session.unsent, session.failed)):
+        if self._told != (told := (session.standing.status.value, session.unsent, session.failed)):
             self._told = told
             session.on_change()
         state, lease_until = session.state, session.lease_until
         view = {
             "session": session.name,
-            "state": status or session.status.value,
+            "state": status or session.standing.status.value,
             "agentId": session.agent or None,
             "server": session.link.server,
             "expiresAt": stamp(time.time() + lease_until - now()) if lease_until is not None else None,
@@ -69,7 +69,7 @@ class View:
             "failed": session.failed,
             "lastPollAt": stamp(state.last_poll_at) if state.last_poll_at else None,
             "lastMessageAt": stamp(state.last_message_at) if state.last_message_at else None,
-            "lastError": session.last_error,
+            "lastError": session.standing.last_error,
         }
         try:
             atomic.replace(session.folder.view, msgspec.json.encode(view) + b"\n", durable=False)

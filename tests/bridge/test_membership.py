@@ -40,7 +40,7 @@ def test_a_name_that_is_taken_by_we_do_not_know_whom_is_never_used(run):
         world.server.say("not for us")
         world.drop("x")
         await world.live(1800, close=False)
-        assert world.session.status == "stopped"
+        assert world.session.standing.status == "stopped"
         assert (world.server.asked("poll"), world.server.asked("send"), world.server.asked("renew")) == ([], [], [])
         assert world.client_dir.agent(ID) is None
         assert "--adopt" in world.view()["lastError"]
@@ -133,7 +133,7 @@ def test_who_is_put_out_again_and_again_comes_back_three_times_an_hour(run):
         joins = world.server.asked("join")
         assert all(sum(1 for at in joins if begin <= at < begin + 3590) <= 3 for begin in joins)
         assert len(joins) in (5, 6, 7)
-        assert world.session.status == "evicted"
+        assert world.session.standing.status == "evicted"
 
     run(main)
 
@@ -256,7 +256,7 @@ def test_an_end_that_was_said_by_mistake_is_forgotten(run, answers):
             if answers == 2:
                 world.server.fail("poll", refusal(502))
             await world.live(200, close=False)
-        return world.session.status, world.notices()
+        return world.session.standing.status, world.notices()
 
     status, notices = run(main)
     if answers == 1:

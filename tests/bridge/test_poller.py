@@ -119,7 +119,7 @@ def test_a_server_that_fails_is_asked_less_and_less_and_then_all_is_there(run):
         world.server.fail("poll", *[unreachable(), lost(), refusal(502), refusal(404), refusal(301)] * 4)
         world.server.fail("renew", *[unreachable()] * 5000)
         await world.live(30, close=False)
-        assert world.session.status == "backoff"
+        assert world.session.standing.status == "backoff"
         world.server.say("hello")
         await world.live(3000)
         assert world.heard() == ["hello"]
@@ -245,7 +245,7 @@ def test_after_a_full_disk_nothing_is_lost_and_nothing_doubled(run, monkeypatch)
         world.server.say("two")
         world.server.say("three")
         await world.live(300, close=False)
-        assert world.heard() == ["one"] or world.session.status == "backoff"
+        assert world.heard() == ["one"] or world.session.standing.status == "backoff"
         assert world.session.state.cursor == 1
         assert "No space" in world.view()["lastError"]
         failing[0] = False

@@ -37,7 +37,7 @@ def test_a_quiet_session_is_renewed_at_half_its_time_and_lives(run):
         gaps = [b - a for a, b in itertools.pairwise(times)]
         assert times[0] < 5  # nobody had told us how long it lives
         assert all(295 <= gap <= 305 for gap in gaps)
-        assert world.session.status == "active"
+        assert world.session.standing.status == "active"
 
     run(main)
 
@@ -75,7 +75,7 @@ def test_renewals_that_fail_are_tried_until_the_last_moment(run):
         await world.live(575, close=False)
         world.server.faults["renew"].clear()  # 15 s before the end the network is back
         await world.live(600, close=False)
-        assert world.session.status == "active"
+        assert world.session.standing.status == "active"
         assert world.notices() == []
 
     run(main)
@@ -134,7 +134,7 @@ def test_always_is_longer_than_a_week(run, monkeypatch):
         world.server.ttl = 86400.0
         await world.live(9 * 86400, close=False)
         assert len(world.server.asked("renew")) >= 17
-        assert world.session.status == "active"
+        assert world.session.standing.status == "active"
 
     run(main, renew_for='"always"', poll_interval='"1h"')
 
@@ -179,7 +179,7 @@ def test_where_no_reply_says_anything_the_shortest_life_is_assumed(run):
         world.server._lease = dict
         await world.live(600, close=False)
         assert len(world.server.asked("renew")) == pytest.approx(20, abs=2)
-        assert world.session.status == "active"
+        assert world.session.standing.status == "active"
 
     run(main)
 

@@ -142,7 +142,7 @@ class Bench:
     async def turn(self) -> list[str]:
         """A poll and a step of the sender; the faults that came out."""
         faults = []
-        self.session._held_until.clear()  # as if the time of a backoff had passed
+        self.session.standing._held_until.clear()  # as if the time of a backoff had passed
         for lane, step in ((Turn.POLL, self.runner._poller.step), (Turn.SEND, self.runner._sender.step)):
             try:
                 await step()

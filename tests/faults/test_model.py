@@ -238,7 +238,7 @@ class Bridge(RuleBasedStateMachine):
         if self.world.runner is None:
             self.world.start()
         self.world.sleep(HEALED)
-        if self.world.session.status == "evicted":
+        if self.world.session.standing.status == "evicted":
             self.world.sleep(3600)
         self.server.say("the end")
         self.world.sleep(HEALED)
