@@ -76,7 +76,8 @@ def drop(folder: str | os.PathLike[str], text: str | None = None, payload: Any =
         name, data = f"{unique}.json", _json(payload)
     else:
         name, data = f"{unique}.msg.json", _json({"text": text, "json": payload})
-    outbox = os.path.join(os.path.expanduser(folder), "outbox")
+    folder = os.path.expanduser(folder)
+    outbox = os.path.join(folder, "outbox")
     aside = os.path.join(outbox, f".{name}.tmp")
     fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
