@@ -35,6 +35,7 @@ class Poller:
         self._stirred_at: float | None = None  # the last message either way; None: none in this life
         self._asked_at = now()
         self._looked_back_at: float | None = None
+        self._was_held = False  # the last poll asked to be held back
         self._long: asyncio.Task[Batch] | None = None  # a poll that the server holds back until something comes
 
     def stir(self) -> None:
@@ -71,13 +72,13 @@ class Poller:
         if not session.polled or rereading != session.state.reread:
             session.polled = True
             self._on_ready()
-        if batch.cut or session.state.reread or await self._may_hold(batch, whole=whole):
+        if batch.cut or session.state.reread or await self._may_hold(batch):
             return 0.0
         return self._interval * self._rng.uniform(1 - SPREAD, 1 + SPREAD)
 
-    async def _may_hold(self, batch: Batch, *, whole: bool) -> bool:
+    async def _may_hold(self, batch: Batch) -> bool:
         """Whether the next poll may follow at once, because the server will hold it back until something comes."""
-        ignored = not whole and not batch.messages and now() - self._asked_at < HELD
+        ignored = self._was_held and not batch.messages and now() - self._asked_at < HELD
         return not ignored and await self._session.link.long_poll() > 0
 
     def _worth(self) -> float:
@@ -97,16 +98,18 @@ class Poller:
         """
         session, state = self._session, self._session.state
         due = self._looked_back_at is None or now() - self._looked_back_at >= LOOK_BACK
-        whole = state.cursor is None or state.reread or due
+        look = state.reread or due
+        whole = look or state.cursor is None  # where nothing was ever said there is no cursor to ask from
         members = due or session.members is None
         after = None if whole else state.cursor
         self._asked_at = now()
-        wait = 0 if whole else await session.link.long_poll()
+        wait = 0 if look else await session.link.long_poll()
+        self._was_held = wait > 0
         if wait:
             batch = await self._held(after, wait)
         else:
             batch = await session.link.client.poll(session.id, session.agent, after=after, members=members)
-        if whole:
+        if look:
             self._looked_back_at = now()
         if batch is not None and batch.members is not None:
             session.members = [{k: m.get(k) for k in ("agentId", "lastSeenAt")} for m in batch.members]

@@ -50,8 +50,11 @@ class Runner:
     @property
     def stuck(self) -> bool:
         """Whether a lane has made no progress for longer than anything it does can take."""
-        kinds = ((self.renew, Turn.RENEW), (self.send, Turn.SEND), (self.poll, Turn.POLL))
-        return any(lane.busy_for > STUCK and kind not in self.session.waiting for lane, kind in kinds)
+        return any(lane.busy_for > STUCK and kind not in self.session.waiting for lane, kind in self._kinds)
+
+    @property
+    def _kinds(self) -> tuple[tuple[Lane, Turn], ...]:
+        return (self.renew, Turn.RENEW), (self.send, Turn.SEND), (self.poll, Turn.POLL)
 
     def start(self, delay: float = 0.0) -> None:
         """Begin, in `delay` seconds."""
@@ -84,11 +87,15 @@ class Runner:
         return session.standing.last_error is None and (not session.standing.ended or session.state.ended != "")
 
     async def close(self, patience: float) -> None:
-        """Begin nothing more, let what is under way finish for `patience` seconds, write the state down."""
+        """Begin nothing more, let what is under way finish for `patience` seconds, write the state down.
+
+        What waits for its turn has not begun.
+        """
         for lane in self.lanes:
             lane.stop()
         self._poller.hang_up()
-        await asyncio.gather(*(lane.close(patience) for lane in self.lanes))
+        begun = {lane: kind not in self.session.waiting for lane, kind in self._kinds}
+        await asyncio.gather(*(lane.close(patience if begun.get(lane, True) else 0.0) for lane in self.lanes))
         self.session.close()
 
     async def _drained(self) -> None:

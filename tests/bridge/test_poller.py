@@ -12,6 +12,7 @@ import pytest
 
 from nexusd.bridge import poller
 from nexusd.spool import state as states
+from tests import virtual
 from tests.bridge.world import World, lost, refusal, unreachable
 
 
@@ -382,3 +383,32 @@ def test_what_agents_may_read_is_never_old_and_holds_no_secret(run):
         assert world.view()["state"] == "stopped"
 
     run(main)
+
+
+def test_a_session_in_which_nothing_was_ever_said_is_asked_once_a_minute_where_polls_are_held(run):
+    async def main(world: World):
+        world.is_in()
+        world.server.holds = True
+        await world.live(100, close=False)
+        assert len(world.server.asked("poll")) <= 4
+        world.server.say("the first")
+        await world.live(1, close=False)
+        assert world.heard() == ["the first"]
+        await world.live(600)
+        assert len(world.server.asked("poll")) <= 22  # one each 50 s, and a look from the very first each 300 s
+
+    run(main)
+
+
+def test_what_waits_for_its_turn_does_not_hold_up_the_end(run):
+    async def main(world: World):
+        world.is_in()
+        for n in range(30):
+            world.drop(f"{n}", f"text {n}")
+        await world.live(20, close=False)
+        assert world.session.waiting
+        began = virtual.clock()
+        await world.die()
+        assert virtual.clock() - began < 0.1
+
+    run(main, requests_per_minute="6")

@@ -66,6 +66,7 @@ class Server:
         self.ends_at: float | None = None
         self.echo = True
         self.takes_json = True
+        self.holds = False  # polls, as long as they ask for
         self.warning: str | None = None
         self.rewrite = lambda text: text
         self.afters: list[int | None] = []
@@ -136,7 +137,12 @@ class Server:
         async with self._request("poll"):
             self._member(agent)
             self.afters.append(after)
-            shown = [m for m in self.messages if after is None or int(m["cursor"]) > after]
+            until = virtual.clock() + wait * self.holds
+            while True:
+                shown = [m for m in self.messages if after is None or int(m["cursor"]) > after]
+                if shown or virtual.clock() >= until:
+                    break
+                await asyncio.sleep(0.05)
             raws = [json.dumps(m).encode() for m in shown if self.echo or m["agentId"] != agent]
             body = b'{"messages":[' + b",".join([*raws, *filter(None, [self.extra])]) + b'],"nextCursor":'
             body += json.dumps(str(self.cursor)).encode()
@@ -168,7 +174,7 @@ class Server:
     async def health(self) -> records.Health:
         async with self._request("health"):
             formats = ["text", "json"] if self.takes_json else ["text"]
-            return records.Health.of({"uptime": 5, "capabilities": {"messageFormat": formats}})
+            return records.Health.of({"uptime": 5, "capabilities": {"messageFormat": formats, "longPoll": self.holds}})
 
     def remaining(self, lease: records.Lease) -> float | None:
         return lease.ttl if lease.expires_at is None else lease.expires_at - time.time()

@@ -114,7 +114,7 @@ class _Agent:
         self._log = os.path.join(self._home, "log")
         errors = stack.enter_context(open(self._log, "w", encoding="utf-8"))
         _started(stack, [*_PROGRAM, "run", "--config", self._config], stdout=subprocess.DEVNULL, stderr=errors)
-        _until(lambda: os.path.isdir(os.path.join(self.folder, "outbox")), "the daemon did not start")
+        _until(lambda: os.path.exists(os.path.join(self.folder, "session.json")), "the daemon did not start")
 
     def drop(self, name: str, text: str) -> str:
         """Drop a file, as anyone would."""
