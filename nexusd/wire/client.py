@@ -71,12 +71,22 @@ class NexusClient:
         """Close all connections."""
         await self._transport.close()
 
+    @property
+    def connections(self) -> int:
+        """How many kept connections were made so far."""
+        return self._transport.opened
+
+    @property
+    def server_time(self) -> float | None:
+        """The server's clock now (Unix seconds) by the Date of its last answer; None before one said it."""
+        return None if self._server_ahead is None else self._clock() + self._server_ahead
+
     def remaining(self, lease: records.Lease) -> float | None:
         """Seconds a lease still has by the server's own clock, or its whole ttl where it names no end, or None."""
         if lease.expires_at is None:
             return lease.ttl
-        now = time.time() if self._server_ahead is None else self._clock() + self._server_ahead
-        return lease.expires_at - now
+        now = self.server_time
+        return lease.expires_at - (time.time() if now is None else now)
 
     async def create(
         self,
@@ -90,9 +100,11 @@ class NexusClient:
         call = calls.create(ttl=ttl, max_agents=max_agents, greeting=greeting, creator=creator)
         return await self._record(call, records.Session.of)
 
-    async def session(self, session: str) -> records.Session:
-        """What the server says of a session."""
-        return await self._record(calls.session(session), lambda raw: records.Session.of({"sessionId": session, **raw}))
+    async def session(self, session: str, *, fresh: bool = False) -> records.Session:
+        """What the server says of a session. `fresh`: on a connection of its own, maybe to another of its nodes."""
+        return await self._record(
+            calls.session(session), lambda raw: records.Session.of({"sessionId": session, **raw}), fresh=fresh
+        )
 
     async def join(self, session: str, agent: str) -> records.Joined:
         """Enter a session."""
@@ -141,8 +153,8 @@ class NexusClient:
         """The server's public counts."""
         return await self._record(calls.stats(), lambda raw: raw)
 
-    async def _record(self, call: calls.Call, of: Callable[[records.Raw], T]) -> T:
-        answer = await self._ask(call, SMALL)
+    async def _record(self, call: calls.Call, of: Callable[[records.Raw], T], *, fresh: bool = False) -> T:
+        answer = await self._ask(call, SMALL, fresh=fresh)
         raw = records.json_object(call, answer)
         try:
             return of(raw)
@@ -151,9 +163,9 @@ class NexusClient:
         except RecursionError:
             raise unreadable(call, answer, "nested too deeply") from None
 
-    async def _ask(self, call: calls.Call, limit: int, wait: float = 0.0) -> Answer:
+    async def _ask(self, call: calls.Call, limit: int, wait: float = 0.0, *, fresh: bool = False) -> Answer:
         self._on_request()
-        answer = await self._transport.carry(call, limit=limit, wait=wait)
+        answer = await self._transport.carry(call, limit=limit, wait=wait, fresh=fresh)
         if (now := answer.server_time) is not None:
             self._server_ahead = now - self._clock()
         if not 200 <= answer.status < 300:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import yarl
@@ -20,13 +20,14 @@ class FastPool:
     """Keeps connections to one server, and carries what may be repeated.
 
     aiohttp repeats a GET by itself, and does not tell in every case whether a request was written: no message goes
-    through here.
+    through here. `opened` counts the connections made so far.
     """
 
     def __init__(self, server: str, *, context: ssl.SSLContext | None = None, proxy: str | None = None) -> None:
         self._server = server
         self._context = context
         self._proxy = proxy
+        self.opened = 0
         self._session: aiohttp.ClientSession | None = None
 
     async def exchange(self, call: Call, *, limit: int) -> Answer:
@@ -56,12 +57,18 @@ class FastPool:
         if self._session is not None:
             await self._session.close()
 
+    async def _count(self, *_: Any) -> None:
+        self.opened += 1
+
     def _open(self) -> aiohttp.ClientSession:
+        connections = aiohttp.TraceConfig()
+        connections.on_connection_create_end.append(self._count)
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._context or True, keepalive_timeout=KEEPALIVE),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=HEADERS,
             auto_decompress=False,
+            trace_configs=[connections],
             trust_env=False,
         )

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
     from nexusd.wire.calls import Call
 
+# The protocol's own error codes (protocol.md, "Clients disagree"). Only these can end a session, cost a membership or
+# refuse a file for good; any other word under the same statuses was said by something in between: a gateway, a firewall.
+MEMBERSHIP_CODES = frozenset({"forbidden", "agent_not_in_session", "invalid_session_key", "missing_session_key"})
+ENTRY_CODES = frozenset({"agent_id_taken", "session_full"})
+MISSING_CODES = frozenset({"session_not_found", "agent_not_found", "code_not_found", "code_expired_or_used"})
+CONTENT_CODES = frozenset({"invalid_body", "invalid_json", "invalid_request", "missing_agent_id", "payload_too_large"})
+_FINAL = {status: MEMBERSHIP_CODES | ENTRY_CODES | MISSING_CODES for status in (401, 403, 404, 409)}
+_FINAL |= dict.fromkeys((400, 422), CONTENT_CODES)
+
 LONGEST_WAIT = 300.0  # seconds; a Retry-After beyond it is cut, lest one bad header silence a server for good
 _WORDS = 500  # characters of the server's own words that are passed on
 
@@ -59,19 +68,22 @@ def fate_of(status: int | None, code: str | None = None, *, written: bool = True
     """The fate of a request that did not succeed.
 
     `status` None: no answer was read; `written`: whether a byte of the request may have reached the server.
-    `code` is the protocol's error code; without one a proxy may have spoken, and 401, 403, 404 and 409 then say nothing
-    about the session.
+    `code` is the error code of the answer's JSON, or None where something else answered.
 
     - nothing written                                         NOT_SENT
     - no answer, 2xx that cannot be read, 408, 5xx            MAYBE_SENT
     - 1xx, 3xx (never followed: the path is a secret)         NOT_SENT
     - 429, 412 and `cooldown_active` (announced extensions)   WAIT
+    - 503 `session_memory_full` (our relay's extension)       WAIT
     - 404 `session_not_found`                                 GONE
-    - 400, 413, 422; any other 4xx with a code                REFUSED
-    - any other 4xx without a code                            NOT_SENT
+    - 413; 400, 401, 403, 404, 409, 422 with the protocol's
+      own code for that status (protocol.md)                  REFUSED
+    - any other 4xx: not the protocol's word                  NOT_SENT
     """
     if not written:
         return Fate.NOT_SENT
+    if code == "session_memory_full" and status == 503:
+        return Fate.WAIT
     if status is None or 200 <= status < 300 or status == 408 or status >= 500:
         return Fate.MAYBE_SENT
     if status < 400:
@@ -80,7 +92,7 @@ def fate_of(status: int | None, code: str | None = None, *, written: bool = True
         return Fate.WAIT
     if status == 404 and code == "session_not_found":
         return Fate.GONE
-    if status in (400, 413, 422) or code is not None:
+    if status == 413 or code in _FINAL.get(status, ()):
         return Fate.REFUSED
     return Fate.NOT_SENT
 
@@ -110,7 +122,7 @@ def refused(call: Call, answer: Answer) -> RequestError:
     elif 300 <= answer.status < 400:
         words = f"the server answered with a redirect ({answer.status}), which is never followed"
     else:
-        words = f"status {answer.status} without the protocol's JSON error: a proxy may have answered"
+        words = f"status {answer.status} without the protocol's JSON error: a gateway in between may have answered"
     return RequestError(
         fate_of(answer.status, code),
         code or ("rate_limit_exceeded" if answer.status == 429 else "non_json_response"),

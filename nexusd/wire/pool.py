@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import weakref
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -34,7 +35,7 @@ class Pool:
 
     httpx's transport is used without its client: that adds redirects, cookies, the environment's proxies and a log of
     whole URLs, none of which may happen here, and a fifth to the cost of a poll. `handler` stands in for the network
-    in tests.
+    in tests. `opened` counts the connections made so far.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class Pool:
         handler: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._server = server
+        self.opened = 0
+        self._streams: weakref.WeakSet[Any] = weakref.WeakSet()  # of connections that are open; tells a new one
         self._carrier = handler or httpx.AsyncHTTPTransport(
             verify=context or False,
             trust_env=False,
@@ -82,6 +85,10 @@ class Pool:
     async def _exchange(self, request: httpx.Request, limit: int) -> Answer:
         response = await self._carrier.handle_async_request(request)
         try:
+            stream = response.extensions.get("network_stream")
+            if stream is not None and stream not in self._streams:
+                self._streams.add(stream)
+                self.opened += 1
             return await Answer.read(response.status_code, response.headers.raw, response.aiter_raw(), limit)
         finally:
             await response.aclose()

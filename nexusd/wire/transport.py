@@ -81,28 +81,35 @@ class Transport:
 
         self._make: Callable[[], _Pools] = make
         self._pools = make()
+        self._opened_before = 0  # connections of pools that were thrown away
 
-    async def carry(self, call: Call, *, limit: int, wait: float = 0.0) -> Answer:
+    @property
+    def opened(self) -> int:
+        """How many kept connections were made so far: one more than before may mean that the server restarted."""
+        return self._opened_before + self._pools.keeping.opened
+
+    async def carry(self, call: Call, *, limit: int, wait: float = 0.0, fresh: bool = False) -> Answer:
         """Send a call and read its answer, at most `limit` bytes of it.
 
-        `wait`: seconds the server was asked to hold the answer back. A GET is repeated once at once: a kept connection
-        may have been closed under it. Raises RequestError where no answer came.
+        `wait`: seconds the server was asked to hold the answer back. `fresh`: on a connection of its own, which a
+        balancer may lead to another of its servers. A GET is repeated once at once: a kept connection may have been
+        closed under it. Raises RequestError where no answer came.
         """
         async with self._slots if not wait else contextlib.nullcontext():
             try:
-                return await self._once(call, limit, wait)
+                return await self._once(call, limit, wait, fresh=fresh)
             except RequestError as fault:
                 if not (self._repeats and call.idempotent and fault.code == "answer_lost"):
                     raise
-            return await self._once(call, limit, wait)
+            return await self._once(call, limit, wait, fresh=fresh)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._pools.close()
 
-    async def _once(self, call: Call, limit: int, wait: float) -> Answer:
+    async def _once(self, call: Call, limit: int, wait: float, *, fresh: bool) -> Answer:
         pools, patience = self._pools, self._deadline + wait
-        pool = pools.keeping if call.idempotent else pools.fresh
+        pool = pools.keeping if call.idempotent and not fresh else pools.fresh
         pools.users += 1
         try:
             async with asyncio.timeout(patience):
@@ -122,4 +129,5 @@ class Transport:
         """After a cancellation httpcore may have lost a pool slot for good: go on with new connections."""
         pools.retired = True
         if pools is self._pools:
+            self._opened_before += pools.keeping.opened
             self._pools = self._make()

@@ -51,18 +51,39 @@ def test_only_the_protocols_own_word_says_that_a_session_is_gone():
     assert fate_of(404) is Fate.NOT_SENT
     assert fate_of(404, "agent_not_found") is Fate.REFUSED
     assert fate_of(403, "session_not_found") is Fate.REFUSED
+    assert fate_of(410, "session_not_found") is Fate.NOT_SENT
 
 
-@pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_message_the_server_cannot_take_is_refused_even_by_a_proxy(status):
-    assert fate_of(status) is Fate.REFUSED
+@pytest.mark.parametrize("status", [400, 422])
+def test_case_107_a_messages_content_is_refused_only_in_the_protocols_own_words(status):
     assert fate_of(status, "invalid_body") is Fate.REFUSED
-
-
-@pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 407, 409, 410, 418, 451])
-def test_another_refusal_counts_only_with_the_protocols_code(status):
-    assert fate_of(status, "forbidden") is Fate.REFUSED
+    assert fate_of(status, "payload_too_large") is Fate.REFUSED
     assert fate_of(status) is Fate.NOT_SENT
+    assert fate_of(status, "blocked_by_policy") is Fate.NOT_SENT
+
+
+@pytest.mark.parametrize("code", [None, "payload_too_large", "Request Entity Too Large"])
+def test_what_is_too_large_is_refused_whoever_says_so(code):
+    assert fate_of(413, code) is Fate.REFUSED
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 409])
+def test_case_106_a_membership_ends_only_with_the_protocols_own_word(status):
+    for code in ("forbidden", "agent_not_in_session", "invalid_session_key", "agent_id_taken", "session_full"):
+        assert fate_of(status, code) is Fate.REFUSED
+    for code in (None, "unauthorized", "Forbidden", "FORBIDDEN", "access_denied", "content_blocked", ""):
+        assert fate_of(status, code) is Fate.NOT_SENT
+
+
+@pytest.mark.parametrize("status", [402, 405, 406, 407, 410, 411, 414, 415, 418, 421, 423, 431, 451, 499])
+@pytest.mark.parametrize("code", [None, "forbidden", "session_not_found", "invalid_body", "gone"])
+def test_case_107_any_other_refusal_was_said_by_something_in_between(status, code):
+    assert fate_of(status, code) is Fate.NOT_SENT
+
+
+def test_case_111_a_session_that_holds_all_it_can_is_to_wait():
+    assert fate_of(503, "session_memory_full") is Fate.WAIT
+    assert fate_of(503, "unavailable") is Fate.MAYBE_SENT
 
 
 @pytest.mark.parametrize("status", range(100, 600))
