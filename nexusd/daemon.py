@@ -17,11 +17,13 @@ from nexusd.bridge import link
 from nexusd.bridge.supervisor import Supervisor
 from nexusd.bridge.watcher import Watcher
 from nexusd.config.load import load
+from nexusd.errors import RootLocked, UserError
+from nexusd.local_fault import said
 from nexusd.log import configure
 from nexusd.reload import Reloader
 from nexusd.secrets import Secrets
 from nexusd.spool import atomic, layout
-from nexusd.spool.rootlock import RootLock
+from nexusd.spool.root import Root
 from nexusd.timestamps import stamp
 
 if TYPE_CHECKING:
@@ -44,13 +46,20 @@ def run(named: str | None, *, once: bool = False) -> int:
     config = load(named)
     secrets = Secrets()
     log = configure(config.log_level, config.log_format, secrets)
-    lock = RootLock(config.root)
-    _more_descriptors()
-    signal.signal(signal.SIGIO, signal.SIG_IGN)  # a lease being broken is nothing to die of
+    root = Root(config.root, config.client_dir)
     try:
-        return asyncio.run(_live(Daemon(named, config, secrets, log), once=once))
+        root.hold()
+    except RootLocked:
+        raise
+    except (OSError, UserError) as fault:
+        # A volume that comes later, a disk that is full for a moment: it is tried again for as long as we run.
+        log.warning("root.not_served", error=said(fault, root.path))
+    _more_descriptors()
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # a read lease was broken; by default that would kill us
+    try:
+        return asyncio.run(_live(Daemon(named, config, secrets, log, root), once=once))
     finally:
-        lock.close()
+        root.close()
 
 
 async def _live(daemon: Daemon, *, once: bool) -> int:
@@ -61,17 +70,24 @@ class Daemon:
     """One process serving one root."""
 
     def __init__(
-        self, named: str | None, config: Config, secrets: Secrets, log: structlog.typing.FilteringBoundLogger
+        self,
+        named: str | None,
+        config: Config,
+        secrets: Secrets,
+        log: structlog.typing.FilteringBoundLogger,
+        root: Root,
     ) -> None:
         self._config = config
         self._secrets = secrets
         self._log = log
-        self._supervisor = Supervisor(config, secrets, log)
+        self._root = root
+        self._supervisor = Supervisor(config, secrets, log, root=root)
         self._since = stamp()
         self._reloader = Reloader(named, config, self._supervisor, log)
         self._stopping = asyncio.Event()
         self._pruning: asyncio.Task[None] | None = None
         self._status = ""
+        self._metrics = self._metrics_writer()
 
     async def once(self) -> int:
         """One full pass over every session."""
@@ -91,7 +107,12 @@ class Daemon:
         watching = asyncio.create_task(watcher.run())
         await watcher.live.wait()
         notify.notify(READY=1, MAINPID=os.getpid())
-        self._log.info("daemon.ready", root=self._config.root, sessions=len(self._supervisor.runners))
+        self._log.info(
+            "daemon.ready",
+            root=self._config.root,
+            sessions=len(self._supervisor.runners),
+            blocked=len(self._supervisor.blocked),
+        )
         await self._until_stopped(watcher)
         notify.notify(STOPPING=1)
         self._log.info("daemon.stopping")
@@ -114,40 +135,43 @@ class Daemon:
 
     async def _until_stopped(self, watcher: Watcher) -> None:
         """The clock: signs of life, a machine that slept, what others may read of us."""
-        interval = notify.watchdog_interval()
-        fed = reported = 0.0
-        pruned = measured = -PRUNE
-        metrics = self._metrics()
-        asleep = _asleep()
+        clock = _Clock(notify.watchdog_interval())
         while not self._stopping.is_set():
-            if interval is not None and time.monotonic() - fed >= interval and await self._in_order():
-                fed = time.monotonic()
-                notify.notify(WATCHDOG=1)
-            if _asleep() - asleep > SLEPT:
-                self._log.info("daemon.woken", slept=round(_asleep() - asleep))
-                for runner in self._supervisor.runners.values():
-                    runner.start()
-            asleep = _asleep()
-            if self._supervisor.stirred or time.monotonic() - reported >= REPORT:
-                self._supervisor.stirred = False
-                reported = time.monotonic()
-                self._status = self._supervisor.describe()
-                if self._reloader.rejected:
-                    self._status += "; config rejected, the old one is in force"
-                notify.notify(STATUS=self._status)
-                self._report(running=True)
-                watcher.watch({*self._supervisor.outboxes, *self._reloader.folders})
-            if metrics is not None and time.monotonic() - measured >= MEASURE:
-                measured = time.monotonic()
-                await asyncio.to_thread(metrics)
-            if time.monotonic() - pruned >= PRUNE:
-                pruned = time.monotonic()
-                self._pruning = asyncio.create_task(self._supervisor.prune())
+            try:
+                await self._tick(watcher, clock)
+            except Exception as fault:  # whatever it is, the clock goes on
+                self._log.error("daemon.fault", exc_info=fault)
             try:
                 async with asyncio.timeout(TICK):
                     await self._stopping.wait()
             except TimeoutError:
                 continue
+
+    async def _tick(self, watcher: Watcher, clock: _Clock) -> None:
+        supervisor = self._supervisor
+        if clock.watchdog is not None and clock.due("fed", clock.watchdog) and await self._in_order():
+            clock.done("fed")
+            notify.notify(WATCHDOG=1)
+        if (slept := clock.slept()) > SLEPT:
+            self._log.info("daemon.woken", slept=round(slept))
+            for runner in supervisor.runners.values():
+                runner.start()
+        supervisor.look_at_the_root()
+        if supervisor.stirred or clock.due("reported", REPORT):
+            supervisor.stirred = False
+            clock.done("reported")
+            self._status = supervisor.describe()
+            if self._reloader.rejected:
+                self._status += "; config rejected, the old one is in force"
+            notify.notify(STATUS=self._status)
+            self._report(running=True)
+            watcher.watch({*supervisor.outboxes, *self._reloader.folders})
+        if clock.due("pruned", PRUNE):
+            clock.done("pruned")
+            self._pruning = asyncio.create_task(supervisor.prune())
+        if self._metrics is not None and clock.due("measured", MEASURE):
+            clock.done("measured")
+            await asyncio.to_thread(self._metrics)
 
     def _say_what_guards(self) -> None:
         """Once: that the secret guard is not all there; loud where somebody has asked for it."""
@@ -157,7 +181,7 @@ class Daemon:
             log = self._log.warning if asked else self._log.debug
             log("guard.incomplete", instead="run: pip install 'nexusd[secrets]'")
 
-    def _metrics(self) -> Callable[[], None] | None:
+    def _metrics_writer(self) -> Callable[[], None] | None:
         """What writes the metrics file, where one is wanted."""
         if self._config.metrics_file is None:
             return None
@@ -212,15 +236,38 @@ class Daemon:
             "clientDir": self._config.client_dir,
             "rejected": self._reloader.rejected,
             "status": self._status,
-            "sessions": sorted(self._supervisor.runners.keys() | self._supervisor.skipped.keys()),
-            "skipped": self._supervisor.skipped,
+            "root": self._supervisor.root_error,
+            "sessions": self._supervisor.shown(),
             "servers": self._supervisor.budgets(),
         }
         try:
+            self._root.hold()  # nothing is written below a root that is not ours
             data = self._secrets.removed(msgspec.json.encode(report).decode()).encode()
-            atomic.replace(layout.report_file(self._config.root), data + b"\n", durable=False)
-        except OSError as fault:
+            atomic.replace_or_overwrite(layout.report_file(self._config.root), data + b"\n")
+        except (OSError, UserError) as fault:
             self._log.debug("report.failed", error=str(fault))
+
+
+class _Clock:
+    """When what was done last. `watchdog`: seconds between signs of life, or None."""
+
+    def __init__(self, watchdog: float | None) -> None:
+        self.watchdog = watchdog
+        self._done: dict[str, float] = {}
+        self._asleep = _asleep()
+
+    def due(self, what: str, every: float) -> bool:
+        """Whether it was done that many seconds ago, or never."""
+        return time.monotonic() - self._done.get(what, -every) >= every
+
+    def done(self, what: str) -> None:
+        """It is done now."""
+        self._done[what] = time.monotonic()
+
+    def slept(self) -> float:
+        """Seconds that the machine has slept since the last time that this was asked."""
+        before, self._asleep = self._asleep, _asleep()
+        return self._asleep - before
 
 
 def _asleep() -> float:

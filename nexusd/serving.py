@@ -16,8 +16,7 @@ import os
 
 from nexusd.clientdir import ClientDir, is_session_id
 from nexusd.spool import atomic
-
-_POINTER = "nexusd"
+from nexusd.spool.layout import POINTER
 
 
 class Serving:
@@ -50,7 +49,7 @@ def point(client_dir: ClientDir, session: str, folder: str) -> None:
     """Write down which folder a session is served from."""
     home = os.path.join(client_dir.path, "sessions", session)
     atomic.private_folder(home)
-    pointer = os.path.join(home, _POINTER)
+    pointer = os.path.join(home, POINTER)
     if atomic.read_small(pointer) != (line := os.fsencode(folder) + b"\n"):
         atomic.replace(pointer, line)
 
@@ -59,7 +58,7 @@ def folder(client_dir: ClientDir, session: str) -> str | None:
     """The folder that a daemon serves the session from, served it from last, or is to serve it from."""
     if not is_session_id(session):
         return None
-    line = atomic.read_small(os.path.join(client_dir.path, "sessions", session, _POINTER), 8192)
+    line = atomic.read_small(os.path.join(client_dir.path, "sessions", session, POINTER), 8192)
     return os.fsdecode(line.rstrip(b"\n")) if line else None
 
 

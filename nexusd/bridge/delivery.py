@@ -1,40 +1,56 @@
-"""One claimed file on its way: posted at most as often as it must be, and never in the dark."""
+"""Deliver one claimed file; after a lost answer, look for the message before posting it again."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from nexusd.bridge import guarded, outgoing, sift, witness
+from nexusd.bridge.give_up import ForeignRefusals
+from nexusd.bridge.in_thread import finished
+from nexusd.bridge.link import now
+from nexusd.bridge.receipt import error_note, receipt
 from nexusd.errors import Fate, Refusal, RequestError
 from nexusd.spool.outbox import LOOK_AGAIN
 from nexusd.spool.sending import Claimed, Outcome, digest
-from nexusd.timestamps import stamp
+from nexusd.wire.backoff import Backoff
 
 if TYPE_CHECKING:
     from nexusd.bridge.session import Session
-    from nexusd.wire.batch import Message
+    from nexusd.wire.batch import Batch, Message
     from nexusd.wire.records import Sent
 
-POSTS = 3  # at most, when nothing tells whether they arrive
+POSTS = 3  # at most, whose answer was lost, late or unreadable, when nothing tells whether they arrived
+LONGEST = 4  # times `settle`: the longest wait between two posts that may have arrived; 2 minutes by default
 
 
 class Delivery:
-    """One file's way. `proceed` goes a step: seconds to wait, or None once it is in sent/ or failed/."""
+    """One file's way. `proceed` goes a step: seconds to wait, or None once it is in sent/ or failed/.
 
-    def __init__(self, session: Session, claimed: Claimed) -> None:
+    `inherited`: it was claimed in an earlier life, which may have posted it up to the moment in which it ended.
+    """
+
+    def __init__(self, session: Session, claimed: Claimed, *, inherited: bool = False) -> None:
         self.claimed = claimed
+        self.inherited = inherited
         self.refusal: Refusal | None = None
+        self.faults = 0  # of ours, that we do not understand
+        self.foreign = ForeignRefusals(session)
+        self.since = now()  # since when it is ours to send
         self._session = session
         self._message: outgoing.Outgoing | None = None
         self._sha256 = ""
-        self._looked_early = False
+        self._ended_at = session.opened_at  # of the last attempt; after a death, when this life began
+        self._looks = 0  # for the last attempt, so far
+        self._unsure = 0  # posts of this life that may have arrived
+        self._backoff = Backoff()
+        self._pause = 0.0  # seconds after the last attempt before which it is not posted again
 
     async def proceed(self) -> float | None:
-        """Read, look, post, settle: whichever is next. RequestError for what may go later."""
+        """Read, look, post, finish: whichever is next. RequestError for what may go later."""
         session, intent = self._session, self.claimed.intent
         if intent.outcome is not None:
             await self._finish(intent.outcome)
@@ -50,7 +66,8 @@ class Delivery:
             wait = await self._look(message)
             if wait is not None or intent.outcome is not None:
                 return wait
-        return await self._post(message, session.state.highest)
+        wait = self._ended_at + self._pause - now()
+        return wait if wait > 0 else await self._post(message, session.state.highest)
 
     async def fail(self, refusal: Refusal) -> None:
         """To failed/, with the reason beside it and in the inbox."""
@@ -88,150 +105,146 @@ class Delivery:
         intent.posted_at = time.time()
         intent.doubtful = True
         try:
-            await asyncio.to_thread(session.sending.note, self.claimed)
-        except OSError:
+            await finished(self._note)
+        except Exception:
             self.claimed.intent = before  # not posted: a full disk is no reason for doubt
             raise
         form = message if takes_json else message.as_text()
         try:
             sent = await session.link.client.send(
-                session.id, session.agent, session.key, text=form.text, payload=form.payload
+                session.id, session.agent, session.sending_key, text=form.text, payload=form.payload
             )
         except RequestError as fault:
-            if fault.fate is Fate.MAYBE_SENT:
-                intent.doubts += 1
-                session.log.warning("outbox.ambiguous", file=self.claimed.name, error=str(fault))
-                self._looked_early = False
-                return 0.0
-            intent.doubtful = intent.doubts > 0
-            await asyncio.to_thread(session.sending.note, self.claimed)
-            if fault.fate is Fate.REFUSED and fault.status not in (401, 403):
-                words = session.secrets.removed(f"{fault.code}: {fault}")
-                refusal = Refusal("refused", f"the server said {words}", "change it as it says", status=fault.status)
-                await self.fail(refusal)
-                return None
-            raise
+            await self._failed(fault, before.doubtful)
+            return None
         await self._accepted(sent, highest, as_text=not takes_json)
         return None
 
+    async def _failed(self, fault: RequestError, doubtful: bool) -> None:
+        """A POST that did not succeed. RequestError for what may go later."""
+        session, intent = self._session, self.claimed.intent
+        if fault.fate is Fate.MAYBE_SENT:
+            if fault.status is None or fault.status < 500:
+                intent.doubts += 1
+            self._ended_at, self._looks = now(), 0
+            # The first look is at once; each further post waits for twice as long, whatever a look proves.
+            self._unsure += 1
+            steps = min(LONGEST, 2 ** (self._unsure - 1))
+            delay = self._backoff.failed() if self._unsure > 1 else 0.0
+            self._pause = max(session.settings.settle * steps, delay)
+            session.log.warning("outbox.ambiguous", file=self.claimed.name, error=str(fault))
+            raise fault
+        intent.doubtful = doubtful
+        await finished(self._note)
+        if fault.fate is Fate.REFUSED and fault.status in (400, 413, 422):
+            words = session.secrets.removed(f"{fault.code}: {fault}")
+            refusal = Refusal("refused", f"the server said {words}", "change it as it says", status=fault.status)
+            await self.fail(refusal)
+            return
+        raise fault
+
+    def _note(self) -> None:
+        self._session.journal.check()
+        self._session.sending.note(self.claimed)
+
     async def _accepted(self, sent: Sent, highest: int | None, *, as_text: bool) -> None:
         session = self._session
+        session.sent(sent.id)
         if highest is not None and sent.cursor <= highest:
             session.state.highest = sent.cursor  # cursors only ever rise: the server counts anew
             session.server_restarted()
         else:
             session.state.highest = max(sent.cursor, session.state.highest or 0)
-        session.leased(sent.lease)
-        receipt = self._receipt(sent.id, sent.cursor, sent.raw.get("expiresAt"), "answer")
-        receipt.update(redacted=sent.redacted, jsonAsText=as_text)
-        await self._finish(Outcome(sent=True, note=receipt))
+        session.lifetime.extend(sent.lease)
+        note = receipt(self.claimed, self._sha256, sent.id, sent.cursor, sent.raw.get("expiresAt"), "answer")
+        note.update(redacted=sent.redacted, jsonAsText=as_text)
+        await self._finish(Outcome(sent=True, note=note))
 
     async def _look(self, message: outgoing.Outgoing) -> float | None:
-        """Seek the message whose answer was lost; seconds to wait, or None: decided, or to be posted again."""
-        session, intent = self._session, self.claimed.intent
-        since = time.time() - (intent.posted_at or 0.0)
-        settled = since >= session.settings.settle or since < 0
-        if not settled and self._looked_early:
-            return session.settings.settle - since
+        """Look for the message whose answer was lost; seconds to wait, or None: decided, or to be posted again.
+
+        The first look is at once, for the answer may have been lost on its way back. The next is a settle time after
+        the attempt ended: until then the request may still be on its way. The last is when it may be posted again.
+        """
+        session, intent, settle = self._session, self.claimed.intent, self._session.settings.settle
+        since = now() - self._ended_at
+        if self._looks and since < (settle if self._looks == 1 else self._pause):
+            return (settle if self._looks == 1 else self._pause) - since
+        settled = since >= settle
         known = session.known()  # before the poll: what came in meanwhile need not be in it
-        alone = same = False
+        absent = False
         for after in (intent.cursor, None) if settled and intent.cursor is not None else (intent.cursor,):
             batch = await session.link.client.poll(session.id, session.agent, after=after)
-            ours = witness.candidates(batch, agent=session.agent, keyed=session.key is not None, above=intent.cursor)
+            ours = witness.candidates(batch, known, above=intent.cursor)
             if found := witness.find(ours, message):
                 await self._witnessed(*found)
                 return None
             if after is None and settled and sift.restarted(batch, known):
                 session.server_restarted()
                 return 0.0
-            alone, same = not ours, after is None and sift.same_life(batch, known)
-        self._looked_early = True
+            absent = after is None and not ours and self._shows_ours(batch)
+        self._looks = max(self._looks + 1, 2 if settled else 1)
         if not settled:
-            return max(0.0, session.settings.settle - since)
-        return await self._without_witness(since, absent=alone and same)
+            return max(0.0, settle - since)
+        if since < self._pause:
+            return self._pause - since
+        return await self._without_witness(absent=absent)
+
+    def _shows_ours(self, batch: Batch) -> bool:
+        """Whether this very poll shows another message that is known to be ours.
+
+        Then the server shows our own messages at this moment, and the life is the one that we know.
+        """
+        session = self._session
+        keyed = session.sending_key is not None
+        return any(
+            m.agent_id == session.agent and ((keyed and m.verified) or m.id in session.sent_ids) for m in batch.messages
+        )
 
     async def _witnessed(self, message: Message, redacted: bool) -> None:
         session = self._session
         session.log.info("outbox.found", file=self.claimed.name, cursor=message.cursor)
-        session.state.echo = True
+        if message.id is not None:
+            session.sent(message.id)
         session.state.highest = max(message.cursor or 0, session.state.highest or 0)
-        receipt = self._receipt(message.id, message.cursor, _stamped(message.expires_at), "echo")
+        note = receipt(self.claimed, self._sha256, message.id, message.cursor, message.expires_at, "echo")
         as_text = self._message is not None and self._message.payload is not None and "json" not in message.fields
-        receipt.update(redacted=redacted, jsonAsText=as_text)
-        await self._finish(Outcome(sent=True, note=receipt))
+        note.update(redacted=redacted, jsonAsText=as_text)
+        await self._finish(Outcome(sent=True, note=note))
 
-    async def _without_witness(self, since: float, *, absent: bool) -> float | None:
-        """It was not seen. That proves something only where the server shows our own messages, and still had it.
+    async def _without_witness(self, *, absent: bool) -> float | None:
+        """It was not seen. `absent`: by a look that shows that it would have been, were it there.
 
-        `absent`: what we knew of the server's life is still there, and above the intent nothing of ours that might be
-        this message changed by the server.
+        That proves that it did not arrive, as long as it cannot have expired since.
         """
         session, intent = self._session, self.claimed.intent
-        proven = (
-            absent
-            and bool(session.state.echo)
-            and intent.epoch == session.state.epoch
-            and (session.state.ttl is None or since < session.state.ttl)
-        )
-        if proven:
+        age = now() - self._ended_at
+        if self.inherited and intent.posted_at is not None:
+            age = max(age, time.time() - intent.posted_at)
+        if absent and intent.epoch == session.state.epoch and (session.state.ttl is None or age < session.state.ttl):
             intent.doubtful, intent.doubts = False, 0
             return None
-        intent.doubts = max(1, intent.doubts)  # a crash in the middle of a POST is a doubt too
-        if session.settings.on_ambiguous == "fail" or intent.doubts >= POSTS:
+        lost = max(1, intent.doubts) if not self._unsure else intent.doubts  # a crash in the middle is one too
+        if session.settings.on_ambiguous == "fail" or lost >= POSTS:
             why = f"posted {intent.attempts} times; the answer was lost, and nothing tells whether it arrived"
             await self.fail(Refusal("ambiguous", why, "ask the other side; nexusd release NAME FILE sends it again"))
             return None
+        intent.doubts = lost
         intent.duplicate = True
         return None
-
-    def _receipt(self, identity: str | None, cursor: int | None, expires_at: Any, confirmed: str) -> dict[str, Any]:
-        intent = self.claimed.intent
-        return {
-            "id": _writable(identity),
-            "cursor": str(cursor),
-            "expiresAt": _writable(expires_at),
-            "droppedAt": stamp(self.claimed.dropped_at),
-            "sentAt": stamp(intent.posted_at),
-            "sha256": self._sha256,
-            "attempts": intent.attempts,
-            "confirmed": confirmed,
-            "possibleDuplicate": intent.duplicate,
-            "redacted": False,
-            "jsonAsText": False,
-        }
 
     async def _finish(self, outcome: Outcome) -> None:
         """Decide durably, tell the agent of a failure, move the file."""
         session = self._session
+        session.journal.check()
         if not outcome.sent:
             note = outcome.note
             text = f"{note['message']}; {note['remedy']}"
             identity = f"bounced-{self.claimed.ulid}"
             await session.notice("bounced", identity, text, file=self.claimed.name, error=note["error"])
         guarded.settled(session, self.claimed)
-        await asyncio.to_thread(session.sending.finish, self.claimed, outcome)
+        await finished(session.sending.finish, self.claimed, outcome)
         session.counts["sent" if outcome.sent else "bounced"] += 1
         log = session.log.debug if outcome.sent else session.log.warning
         event = "outbox.sent" if outcome.sent else "outbox.failed"
         log(event, file=self.claimed.name, attempts=outcome.note["attempts"])
-
-
-def error_note(refusal: Refusal, *, attempts: int) -> dict[str, Any]:
-    """What stands in NAME.error.json."""
-    return {
-        "error": refusal.code,
-        "message": str(refusal),
-        "remedy": refusal.remedy,
-        "status": refusal.status,
-        "attempts": attempts,
-        "at": stamp(),
-    }
-
-
-def _writable(value: Any) -> str | None:
-    """A server's string, half surrogate pairs taken out: they can be read from JSON but not written as UTF-8."""
-    return value.encode(errors="replace").decode() if isinstance(value, str) else None
-
-
-def _stamped(at: float | None) -> str | None:
-    return None if at is None else stamp(at)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from nexusd.bridge.in_thread import finished
+from nexusd.errors import UserError
 from nexusd.spool import line
 from nexusd.spool import state as states
 from nexusd.spool.inbox import Inbox
@@ -16,6 +18,13 @@ if TYPE_CHECKING:
     from nexusd.spool.layout import SessionFolder
 
 
+class FolderChanged(UserError):
+    """The session's folder is not the one that was opened: removed, restored, or its volume was taken away."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("folder_changed", f"{path} is not the folder any more that was opened; it is opened anew")
+
+
 class Journal:
     """One session's inbox and state. `state` is what is in force; OSError or UserError where the disk refuses."""
 
@@ -25,12 +34,16 @@ class Journal:
         self._folder = folder
         self._lock = asyncio.Lock()
         self._faulty = False
+        self._identity: tuple[int, int] | None = None
 
-    def open(self, digest: str) -> bool:
+    def open(self, digest: str, known_seq: Callable[[], int] = lambda: 0) -> bool:
         """Read the state and mend the inbox; whether another session had this name before.
 
-        Then only the count of lines goes on, and `state.digest` still names the other one.
+        Then only the count of lines goes on, and `state.digest` still names the other one. `known_seq` is asked how
+        many lines were written where neither state nor inbox is there: if any, the folder was removed, and that is said
+        in the first line of the new one.
         """
+        self._identity = self._folder.identity()
         loaded = states.load(self._folder)
         changed = loaded is not None and loaded.digest not in ("", digest)
         if loaded is not None:
@@ -38,21 +51,31 @@ class Journal:
         self._recover()
         if changed:
             self.state.cursor = None
+        if loaded is None and not self.state.seq and (seq := known_seq()):
+            self.state.seq = seq
+            text = f"the folder of this session was removed: its lines up to {seq} are not here any more"
+            self.commit_now([line.notice("gap", f"gap-removed-{seq}", text)], lambda _: None)
         return changed
+
+    def check(self) -> None:
+        """FolderChanged where another folder stands in the place of the one that was opened, or none. Before a write."""
+        if self._folder.identity() != self._identity:
+            raise FolderChanged(self._folder.path)
 
     async def commit(self, entries: list[line.Entry], change: Callable[[states.State], None]) -> None:
         """Write lines, then apply `change` to the state; what a failure let through is found before the next time."""
         async with self._lock:
-            await asyncio.to_thread(self.commit_now, entries, change)
+            await finished(self.commit_now, entries, change)
 
     async def mend(self) -> None:
         """After a failed commit see what got to the disk all the same; before anything is judged as new."""
         if self._faulty:
             async with self._lock:
-                await asyncio.to_thread(self._recover)
+                await finished(self._recover)
 
     def commit_now(self, entries: list[line.Entry], change: Callable[[states.State], None]) -> None:
         """The commit itself; only for when no loop runs yet."""
+        self.check()
         if self._faulty:
             self._recover()
         received_at = stamp()
@@ -73,6 +96,7 @@ class Journal:
 
     def _recover(self) -> None:
         """The inbox outranks the state: it was written first."""
+        self.check()
         state = self.state
         tail = self.inbox.recover(state.seq, stamp())
         if tail.seq > state.seq:

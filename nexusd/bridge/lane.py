@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 
+LAST_RESORT = 60.0  # seconds until a lane is tried again that could not even say what failed
+
+
 class Lane:
     """Runs `step` when it is due or woken; never twice at once, never letting a fault out.
 
@@ -69,7 +72,10 @@ class Lane:
         try:
             delay = await self._step()
         except Exception as fault:
-            delay = self._on_fault(fault)
+            try:
+                delay = self._on_fault(fault)
+            except Exception:
+                delay = LAST_RESORT  # whatever happens, a lane goes on
         finally:
             self._task = None
         if self._again:

@@ -1,133 +1,118 @@
-"""Being in a session: entering, being put out, coming back, and never being somebody else."""
+"""Being in a session: what a failed request means for that, being put out, and coming back.
+
+Only the protocol's own codes on the calls that they belong to count here (wire/fate.py), and of those even `forbidden`
+may have been said by a gateway: the session itself is asked before anything is done about it.
+"""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-from nexusd.bridge.link import now
+from nexusd.bridge.ending import end
+from nexusd.bridge.entry import entered
+from nexusd.bridge.expiry import gone
 from nexusd.bridge.states import Event
 from nexusd.errors import Fate, RequestError
+from nexusd.wire.budget import Turn
+from nexusd.wire.fate import MEMBERSHIP_CODES
 
 if TYPE_CHECKING:
     from nexusd.bridge.session import Session
-    from nexusd.wire.budget import Turn
 
-BELIEVED_AFTER = 30.0  # seconds between two answers that say the session is gone
 REJOINS = 3  # an hour
 HOUR = 3600.0
 FULL = 60.0  # seconds until a full session is tried again
 
 
-async def enter(session: Session) -> None:
-    """Join at the start, where no local record says that we are in. RequestError.
-
-    With `agent_id_taken` and no record that it was us who joined, it may be somebody else's: stop, a person decides.
-    """
-    if session.state.joined:
-        await session.end(
-            Event.LEFT, "the session was left by hand: its local record is gone; `nexusd add` enters again"
-        )
-        return
-    agent = session.settings.agent_id
-    if agent is None:
-        hint = f"no agent_id is set for it; run: nexusd add {session.name} --id - --agent-id NAME"
-        await session.end(Event.REFUSED, hint)
-        return
-    try:
-        joined = await session.link.client.join(session.id, agent)
-    except RequestError as fault:
-        if fault.code != "agent_id_taken":
-            raise
-        await session.end(
-            Event.REFUSED,
-            f"agent_id_taken: {agent} is in this session already, and nothing here says that it is us; "
-            f"if it is, run: nexusd add {session.name} --id - --agent-id {agent} --adopt",
-        )
-        return
-    _record(session, agent, joined.session_key)
-    session.leased(joined.lease)
-
-
 async def failed(session: Session, fault: RequestError, lane: Turn) -> float:
     """What a lane's failed request means for the session; the seconds until it is worth trying again."""
     session.counts[f"failed_{fault.fate.value}"] += 1
+    words = f"{fault.code}: {fault}"
     if fault.fate is Fate.WAIT:
-        return session.standing.failing(lane, f"{fault.code}: {fault}", seconds=session.link.wait_for(fault))
+        seconds = session.link.limited(session.name, fault, everybody=lane is not Turn.SEND)
+        return session.standing.failing(lane, words, seconds=seconds, told=True)
     if fault.fate is Fate.GONE:
-        return await _gone(session, fault, lane)
-    if fault.fate is Fate.REFUSED and fault.status in (401, 403):
-        return await _rejoin(session, fault, lane)
+        return await gone(session, words, lane)
+    if fault.fate is Fate.REFUSED and fault.code in MEMBERSHIP_CODES and session.joined:
+        return await _put_out(session, fault, lane)
     if fault.code == "session_full":
-        return session.standing.failing(lane, f"{fault.code}: {fault}", Event.PUT_OUT, FULL)
-    return session.standing.failing(lane, f"{fault.code}: {fault}")
+        return session.standing.failing(lane, words, Event.PUT_OUT, FULL)
+    return session.standing.failing(lane, words)
 
 
-async def _gone(session: Session, fault: RequestError, lane: Turn) -> float:
-    """Expiry is believed when it is said twice, 30 s apart: one answer may come from the wrong process."""
-    since = session.standing.gone_since
-    if since is None:
-        session.standing.gone_since = since = now()
-    if now() - since < BELIEVED_AFTER:
-        return session.standing.failing(lane, f"{fault.code}: {fault}", seconds=BELIEVED_AFTER - (now() - since))
-    await session.end(
-        Event.GONE,
-        "the session does not exist on its server (any more): it has expired, or its id is wrong; "
-        "what is still in the outbox goes to failed/",
-    )
+# ---- not a member, or not with our key
+
+
+async def _put_out(session: Session, fault: RequestError, lane: Turn) -> float:
+    """Not a member, or our key is not valid: see what the session says, and come back, unless a hand took us out."""
+    if (delay := await _hand(session)) is not None:
+        return delay
+    words = f"{fault.code}: {fault}"
+    try:
+        described = await session.link.client.session(session.id)
+    except RequestError as second:
+        if second.fate is Fate.GONE:
+            return await gone(session, f"{second.code}: {second}", lane)
+        return session.standing.failing(lane, words)
+    if session.agent in described.agents:
+        if fault.code == "invalid_session_key" and session.sending_key is not None:
+            return await _unverified(session)
+        return session.standing.failing(lane, f"{words}; but it lists us as a member: a gateway may have answered")
+    if (delay := await _hand(session)) is not None:  # a hand that leaves may have been at work this very moment
+        return delay
+    return await _rejoin(session, fault, lane)
+
+
+async def _hand(session: Session) -> float | None:
+    """What a hand has done to our local record: left, or entered anew. None: nothing."""
+    if session.unsaved is not None:
+        return None
+    recorded = session.client_dir.agent(session.id)
+    if recorded is None and not session.state.joined:
+        return None
+    if recorded is None:
+        await end(session, Event.LEFT, "the session was left by hand; `nexusd add` enters it again")
+        return 0.0
+    key = session.client_dir.key(session.id)
+    if (recorded, key) == (session.agent, session.key):
+        return None
+    session.is_now(recorded, key)
     return 0.0
 
 
 async def _rejoin(session: Session, fault: RequestError, lane: Turn) -> float:
-    """Not a member, or our key is not valid: come back, unless a hand took us out; three times an hour at most."""
-    recorded = session.client_dir.agent(session.id)
-    if recorded is None:
-        await session.end(Event.LEFT, "the session was left by hand; `nexusd add` enters it again")
-        return 0.0
-    key = session.client_dir.key(session.id)
-    if key != session.key or recorded != session.agent:  # a hand joined anew: go on with what it got
-        session.agent, session.key = recorded, key
-        session.secrets.add(key)
-        return 0.0
-    recent = [at for at in session.state.rejoined_at if time.time() - at < HOUR]
+    """Come back; three times an hour at most."""
+    recent = [at for at in session.state.rejoined_at if 0 <= time.time() - at < HOUR]
     if len(recent) >= REJOINS:
         again_in = max(1.0, recent[0] + HOUR - time.time())
         error = f"put out {REJOINS} times within an hour; trying again later"
-        return session.standing.failing(lane, error, Event.PUT_OUT, again_in)
+        return session.standing.failing(lane, error, Event.PUT_OUT, again_in, told=True)
     session.state.rejoined_at = [*recent, time.time()]
     session.log.warning("session.rejoining", code=fault.code)
     try:
         joined = await session.link.client.join(session.id, session.agent)
     except RequestError as refusal:
-        if refusal.code == "agent_id_taken":
-            return await _unverified(session, lane)
+        if refusal.fate is not Fate.REFUSED:
+            return await failed(session, refusal, lane)
         if refusal.code == "session_full":
             identity = f"evicted-{int(recent[0] if recent else time.time())}"
             text = "the server has put us out, and the session is full; nexusd goes on trying"
             await session.notice("evicted", identity, text)
-        if refusal.status in (401, 403):
-            return session.standing.failing(lane, f"{refusal.code}: {refusal}", Event.PUT_OUT)
-        return await failed(session, refusal, lane)
-    _record(session, session.agent, joined.session_key)
-    session.leased(joined.lease)
+            return session.standing.failing(lane, f"{refusal.code}: {refusal}", Event.PUT_OUT, FULL)
+        return session.standing.failing(lane, f"{refusal.code}: {refusal}", Event.PUT_OUT)
+    entered(session, session.agent, joined.session_key)
+    session.lifetime.begin(joined.lease)
+    session.standing.member_again()
     session.standing.answered(lane)
-    if fault.code != "invalid_session_key":
-        text = "the server had put us out; nexusd joined again. Messages sent meanwhile are here as far as it kept them"
-        await session.notice("rejoined", f"rejoined-{int(time.time())}", text)
+    text = "the server had put us out; nexusd joined again. Messages sent meanwhile are here as far as it kept them"
+    await session.notice("rejoined", f"rejoined-{int(time.time())}", text)
     return 0.0
 
 
-async def _unverified(session: Session, lane: Turn) -> float:
-    """We are in, but our key is not good: go on without it, and say so."""
-    if session.key is not None:
-        session.key = None
-        session.log.warning("session.unverified", why="the server does not take our session key; sending without it")
-        return 0.0
-    return session.standing.failing(lane, "the server says that we are in and that we are not")
-
-
-def _record(session: Session, agent: str, key: str | None) -> None:
-    session.client_dir.save(session.id, server=session.link.server, key=key, agent=agent)
-    session.agent, session.key, session.joined = agent, key, True
-    session.secrets.add(key)
-    session.state.joined = True
+async def _unverified(session: Session) -> float:
+    """We are in, but our key is not taken: go on without it for a while, and say so once."""
+    session.refuse_key()
+    session.log.warning("session.unverified", why="the server does not take our session key; sending without it")
+    await session.note_once("unverified", "rejoined", "the server does not take our session key: we go on unverified")
+    return 0.0

@@ -7,7 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 from nexusd.bridge import membership, pace, sift
+from nexusd.bridge.entry import enter, keep_record
+from nexusd.bridge.expiry import ask_again
 from nexusd.bridge.link import now
+from nexusd.bridge.states import Status
 from nexusd.errors import RequestError
 from nexusd.spool import line
 from nexusd.wire.budget import Turn
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from nexusd.wire.batch import Batch
 
 LOOK_BACK = 300.0  # seconds between polls that ask from the very first: a restarted server is noticed within them
+SOONEST = 60.0  # seconds between two of them, where there is reason for one
 HELD = 1.0  # seconds; a long poll that brought nothing sooner than that was not held back: the next must wait
 SPREAD = 0.1  # intervals vary by this part, so that sessions do not march in step
 
@@ -35,6 +39,11 @@ class Poller:
         self._stirred_at: float | None = None  # the last message either way; None: none in this life
         self._asked_at = now()
         self._looked_back_at: float | None = None
+        self._suspicious = True  # there is reason to think that the server restarted, also while we were away
+        self._restarts = session.link.restarts  # of the server, as far as we have looked
+        self._failed = False  # the last poll did: an outage, in which anything may have happened
+        self._look_failed = False  # the last look did, and no ordinary poll since
+        self._looking = False  # the last poll was a look back
         self._was_held = False  # the last poll asked to be held back
         self._long: asyncio.Task[Batch] | None = None  # a poll that the server holds back until something comes
 
@@ -50,22 +59,36 @@ class Poller:
     async def step(self) -> float | None:
         """One poll; the seconds until the next."""
         session = self._session
+        if session.standing.status is Status.EXPIRED:
+            return await ask_again(session)
         if session.standing.ended:
             return None
         if held := session.standing.held_for(Turn.POLL):
             return held
+        keep_record(session)
+        rereading = session.state.reread
         try:
             async with session.turn(Turn.POLL, self._worth):
                 if not session.joined:
-                    await membership.enter(session)
+                    await enter(session)
                     if session.standing.ended:
                         return None
-                rereading = session.state.reread
                 batch, whole = await self._ask()
+                if batch is not None and not whole and batch.messages:
+                    await session.link.look_for_a_restart()
         except RequestError as fault:
+            self._look_failed, self._failed = self._looking and not self._failed, True
             return await membership.failed(session, fault, Turn.POLL)
-        if batch is None:
-            return 0.0
+        if batch is None or (not whole and batch.messages and self._look_due()):
+            return 0.0  # what a restarted server says first comes before what it says now: look back first
+        return await self._taken_in(batch, whole=whole, rereading=rereading)
+
+    async def _taken_in(self, batch: Batch, *, whole: bool, rereading: bool) -> float:
+        """What came is on the disk; the seconds until the next poll."""
+        session = self._session
+        if self._failed:
+            self._failed, self._suspicious = False, True
+        session.lifetime.correct()
         if await self._receive(batch, whole=whole, rereading=rereading):
             self.stir()
         session.standing.answered(Turn.POLL)
@@ -79,7 +102,19 @@ class Poller:
     async def _may_hold(self, batch: Batch) -> bool:
         """Whether the next poll may follow at once, because the server will hold it back until something comes."""
         ignored = self._was_held and not batch.messages and now() - self._asked_at < HELD
-        return not ignored and await self._session.link.long_poll() > 0
+        await self._session.link.learned()
+        return not ignored and self._session.link.long_poll() > 0
+
+    def _look_due(self) -> bool:
+        """Whether to ask from the very first: now and then, at the start of a life, and where there is reason to.
+
+        The reasons: an outage, which the time before our start is too, and an uptime that fell.
+        """
+        if self._looked_back_at is None:
+            return True
+        since = now() - self._looked_back_at
+        reason = self._suspicious or self._restarts != self._session.link.restarts
+        return since >= (SOONEST if reason and not self._look_failed else LOOK_BACK)
 
     def _worth(self) -> float:
         return pace.worth(now() - self._asked_at, self._interval)
@@ -97,20 +132,22 @@ class Poller:
         The batch is None when a long poll was hung up.
         """
         session, state = self._session, self._session.state
-        due = self._looked_back_at is None or now() - self._looked_back_at >= LOOK_BACK
+        due = self._look_due()
         look = state.reread or due
+        self._looking = look
         whole = look or state.cursor is None  # where nothing was ever said there is no cursor to ask from
         members = due or session.members is None
         after = None if whole else state.cursor
         self._asked_at = now()
-        wait = 0 if look else await session.link.long_poll()
+        wait = 0 if look else session.link.long_poll()
         self._was_held = wait > 0
+        if look:
+            self._looked_back_at = now()  # also if it fails: ordinary polls go on, and it is not repeated at once
+            self._restarts = session.link.restarts
         if wait:
             batch = await self._held(after, wait)
         else:
             batch = await session.link.client.poll(session.id, session.agent, after=after, members=members)
-        if look:
-            self._looked_back_at = now()
         if batch is not None and batch.members is not None:
             session.members = [{k: m.get(k) for k in ("agentId", "lastSeenAt")} for m in batch.members]
         return batch, whole
@@ -138,7 +175,10 @@ class Poller:
             state.last_poll_at, state.joined = time.time(), True
             return False
         known = session.known()
+        if whole:  # its messages tell whether it restarted; an empty or a new one may not yet
+            self._suspicious = self._suspicious and state.cursor is not None and not sift.same_life(batch, known)
         again = whole and (state.reread or sift.restarted(batch, known))
+        self._suspicious = self._suspicious and not again
         news = sift.sift(batch, known, reread=again)
         state.reread = again  # until it is on the disk: a full disk must not make us forget that we have to
         session.memory = sift.remembered(batch, known, whole=whole)  # before the cursor moves past it

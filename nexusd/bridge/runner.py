@@ -1,4 +1,4 @@
-"""One session's three lanes, wired: poll, send, renew. A fault in one stays in it."""
+"""One session's four lanes, wired: poll, send, renew, hook. A fault in one stays in it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nexusd.bridge.hook import Hook
+from nexusd.bridge.journal import FolderChanged
 from nexusd.bridge.lane import Lane
+from nexusd.bridge.listener import Listener
 from nexusd.bridge.poller import Poller
 from nexusd.bridge.renewer import Renewer
 from nexusd.bridge.sender import Sender
-from nexusd.errors import NexusError
+from nexusd.bridge.states import Event
+from nexusd.errors import NexusError, RequestError
+from nexusd.local_fault import said
 from nexusd.wire.budget import Turn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
     from nexusd.bridge.session import Session
@@ -22,13 +27,26 @@ if TYPE_CHECKING:
 
 STUCK = 300.0  # seconds; the longest step is a handful of requests with their deadlines
 MOST_STEPS = 10_000  # of one `once`: a bound, not a plan
+HOOK_AGAIN = 60.0  # seconds until a hook is tried again that failed for a reason of ours
 
 
-class Runner:
-    """Runs one session."""
+class Runner(Listener):
+    """Runs one session. `on_broken` is told why when it cannot go on, and must be opened anew from its files.
 
-    def __init__(self, session: Session, rng: Random) -> None:
+    `on_shown_change` is called when something changed that is shown of all sessions together.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        rng: Random,
+        *,
+        on_broken: Callable[[str], None] = lambda _: None,
+        on_shown_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self.session = session
+        self._on_broken = on_broken
+        self._on_shown_change = on_shown_change
         self._poller = Poller(session, rng, on_ready=self._ready)
         self._sender = Sender(session, on_sent=self._sent)
         self._renewer = Renewer(session)
@@ -37,9 +55,8 @@ class Runner:
         self.renew = Lane(self._renewer.step, partial(self._fault, Turn.RENEW))
         self._hook = Hook(session)
         self.hook = Lane(self._hook.step, self._hook_fault)
-        session.on_restart = self._restarted
-        session.on_commit = self.hook.wake
-        session.on_active = self._active
+        self._broken = False
+        session.listener = self
         session.standing.on_recovery = self._recovered
 
     @property
@@ -62,7 +79,7 @@ class Runner:
         for lane in self.lanes:
             lane.wake(delay)
 
-    def resettle(self, settings: Settings) -> None:
+    def apply(self, settings: Settings) -> None:
         """Other settings from now on; nothing under way is disturbed."""
         self.session.settings = settings
         self.session.inbox.rotate_at = settings.inbox_max_bytes
@@ -84,6 +101,8 @@ class Runner:
             await self._hook.step()
         except Exception as fault:
             self._hook_fault(fault)
+        if self._broken:
+            return False
         return session.standing.last_error is None and (not session.standing.ended or session.state.ended != "")
 
     async def close(self, patience: float) -> None:
@@ -91,12 +110,21 @@ class Runner:
 
         What waits for its turn has not begun.
         """
+        await self._end(patience)
+        self.session.close()
+
+    async def abandon(self) -> None:
+        """End at once and write nothing down: what is in memory is not to be trusted, the files are."""
+        self.session.view.cancel()
+        await self._end(0.0)
+        self.session.view.cancel()
+
+    async def _end(self, patience: float) -> None:
         for lane in self.lanes:
             lane.stop()
         self._poller.hang_up()
         begun = {lane: kind not in self.session.waiting for lane, kind in self._kinds}
         await asyncio.gather(*(lane.close(patience if begun.get(lane, True) else 0.0) for lane in self.lanes))
-        self.session.close()
 
     async def _drained(self) -> None:
         for _ in range(MOST_STEPS):
@@ -109,6 +137,27 @@ class Runner:
             if delay:
                 await asyncio.sleep(delay)
 
+    # ---- what the session tells
+
+    def committed(self) -> None:
+        """Lines were written to the inbox."""
+        self.hook.wake()
+
+    def activity(self) -> None:
+        """A message went either way, or the session ended or goes on."""
+        if self.session.standing.ended:
+            self.send.wake()
+        self.renew.wake()
+
+    def server_restarted(self) -> None:
+        """What the server has must be read anew before anything is sent."""
+        self._poller.hang_up()
+        self.poll.wake()
+
+    def shown_changed(self) -> None:
+        """Something changed that is shown of all sessions together."""
+        self._on_shown_change()
+
     def _ready(self) -> None:
         self.send.wake()
         self.renew.wake()
@@ -117,27 +166,34 @@ class Runner:
         self._poller.stir()
         self.poll.wake(self.session.settings.active_poll_interval)
 
-    def _restarted(self) -> None:
-        self._poller.hang_up()
-        self.poll.wake()
-
-    def _active(self) -> None:
-        if self.session.standing.ended:
-            self.send.wake()
-        self.renew.wake()
-
     def _recovered(self) -> None:
         """The server deals with us again: what held off after failures need not wait any longer."""
         for lane in (self.renew, self.send, self.poll):
             lane.wake()
 
+    # ---- faults
+
     def _hook_fault(self, fault: Exception) -> float:
         self.session.log.error("hook.fault", error=f"{type(fault).__name__}: {fault}")
-        return 60.0
+        return HOOK_AGAIN
 
     def _fault(self, lane: Turn, fault: Exception) -> float:
+        """What a lane could not deal with itself; the seconds until it is worth trying again."""
         session = self.session
+        if isinstance(fault, FolderChanged):
+            self._break(str(fault))
+            return HOOK_AGAIN
+        if isinstance(fault, RequestError):
+            return session.standing.failing(lane, f"{fault.code}: {fault}")
         if isinstance(fault, OSError | NexusError):
-            return session.standing.failing(lane, f"{type(fault).__name__}: {fault}")
+            return session.standing.failing(lane, said(fault, session.folder.path), Event.BLOCKED)
         session.log.error("session.fault", exc_info=fault)
-        return session.standing.failing(lane, f"a fault in nexusd: {type(fault).__name__}")
+        self._break(f"a fault in nexusd: {type(fault).__name__}; the session is opened anew")
+        return HOOK_AGAIN
+
+    def _break(self, why: str) -> None:
+        self._broken = True
+        for lane in self.lanes:
+            lane.stop()
+        self.session.view.cancel()
+        self._on_broken(why)

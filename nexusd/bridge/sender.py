@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import time
 from typing import TYPE_CHECKING
 
-from nexusd.bridge import membership
-from nexusd.bridge.delivery import Delivery, error_note
+from nexusd.bridge import give_up, membership
+from nexusd.bridge.delivery import Delivery
+from nexusd.bridge.in_thread import finished
+from nexusd.bridge.journal import FolderChanged
 from nexusd.bridge.link import now
+from nexusd.bridge.receipt import error_note
 from nexusd.bridge.states import Status
-from nexusd.errors import Refusal, RequestError
+from nexusd.errors import Fate, NexusError, Refusal, RequestError
 from nexusd.spool import atomic, sending
 from nexusd.spool.outbox import LOOK_AGAIN, Look
 from nexusd.wire.budget import Turn
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from nexusd.bridge.session import Session
     from nexusd.spool.sending import Claimed
 
+WAITING = 60.0  # seconds between two looks at whether a file waits for too long, while polls fail
 RECOUNT = 1.0  # seconds between looks at what gathers while sending holds off
 ENDINGS = {
     Status.EXPIRED: "the session does not exist any more",
@@ -44,7 +47,6 @@ class Sender:
         self._look = Look()
         self._looked_at = 0.0
         self._failing_since: float | None = None  # by link.now()
-        self._inherited = False  # the file under way was claimed in an earlier life
         self._bounced: set[str] = set()  # refused and said so, but not moved away yet
 
     @property
@@ -58,18 +60,21 @@ class Sender:
         if self._pending is None:
             self._pending = await asyncio.to_thread(session.sending.pending)
         if self._delivery is None and self._pending:
-            self._delivery, self._inherited = Delivery(session, self._pending.pop(0)), True
+            self._delivery = Delivery(session, self._pending.pop(0), inherited=True)
         held = session.standing.held_for(Turn.SEND)
         failing = held or self._failing_since is not None
         if self.idle or (failing and now() - self._looked_at >= RECOUNT):
             await self._look_again()
         self._count()
         if self.idle:
+            self._failing_since = None
+            session.standing.cleared(Turn.SEND)  # whatever it was about is gone
             return self._look.again_in
-        if session.standing.status in ENDINGS:
+        if session.over:
             return await self._bounce()
         if session.standing.ended or not (session.joined and session.polled) or session.state.reread:
-            return None  # a witness needs a cursor of this life; the poll that brings one wakes us
+            # A witness needs a cursor of this life; the poll that brings one wakes us.
+            return await self._wait_for_polls()
         return min(held, RECOUNT) if held else await self._send()
 
     async def _send(self) -> float | None:
@@ -77,7 +82,7 @@ class Sender:
         try:
             async with session.turn(Turn.SEND):
                 if self._delivery is None:
-                    self._delivery, self._inherited = await self._claim(), False
+                    self._delivery = await self._claim()
                 if self._delivery is None:
                     return self._look.again_in or 0.0
                 delay = await self._delivery.proceed()
@@ -85,18 +90,34 @@ class Sender:
             return await self._temporary(fault)
         except FileNotFoundError:
             session.log.warning("outbox.vanished", file=self._delivery.claimed.name if self._delivery else None)
+            session.journal.check()
             await asyncio.to_thread(session.folder.make)  # it may be a folder that was removed: then the file is there
             self._delivery = self._pending = None
             return LOOK_AGAIN
+        except (OSError, NexusError):
+            raise  # of this machine: the lane is blocked, and says so
+        except Exception as fault:
+            return await self._unexpected(fault)
         if delay is None:
             self._done(self._delivery)
             return 0.0
-        return delay
+        return await self._give_up_if_due(delay)
+
+    async def _wait_for_polls(self) -> float | None:
+        """Nothing can be sent before a poll has succeeded; but nothing waits for longer than `give_up_after` either."""
+        session = self._session
+        if session.standing.ended or session.standing.last_error is None:
+            return None
+        self._failing_since = self._failing_since or now()
+        if self._delivery is None and now() - self._failing_since > session.settings.give_up_after:
+            self._delivery = await self._claim()
+        return await self._give_up_if_due(WAITING)
 
     async def _look_again(self) -> None:
         """Scan the outbox; what can never be sent goes to failed/ at once."""
         session = self._session
         self._looked_at = now()
+        session.journal.check()
         await asyncio.to_thread(session.folder.make)  # somebody may have removed it
         self._look = await asyncio.to_thread(session.outbox.look)
         for name, refusal in self._look.refused:
@@ -105,7 +126,9 @@ class Sender:
                     await self._refuse(os.path.join(held, name), name, refusal)
             except FileNotFoundError:
                 continue  # taken back in this moment
-            except OSError as fault:  # what cannot be moved stays there, and the others go on
+            except FolderChanged:
+                raise
+            except Exception as fault:  # what cannot be moved stays there, and the others go on
                 session.log.warning("outbox.stuck", file=name, error=str(fault))
 
     async def _refuse(self, path: str, name: str, refusal: Refusal) -> None:
@@ -117,7 +140,7 @@ class Sender:
             await session.notice("bounced", identity, text, file=name, error=refusal.code)
             self._bounced.add(identity)
         note = error_note(refusal, attempts=0)
-        await asyncio.to_thread(sending.settle, path, session.folder.failed, name, note, sent=False)
+        await finished(sending.settle, path, session.folder.failed, name, note, sent=False)
         self._bounced.discard(identity)
         session.failed += 1
         session.log.warning("outbox.refused", file=name, error=refusal.code)
@@ -130,7 +153,8 @@ class Sender:
                 drop = self._look.ready.popleft()
                 done = await asyncio.to_thread(session.outbox.is_done, drop)
                 if done:
-                    claimed = await asyncio.to_thread(session.sending.claim, drop.name)
+                    session.journal.check()
+                    claimed = await finished(session.sending.claim, drop.name)
                     if claimed is not None:
                         return Delivery(session, claimed)
                 elif done is False:
@@ -156,19 +180,54 @@ class Sender:
     async def _temporary(self, fault: RequestError) -> float:
         """It may go later: hold this file and those behind it back, for at most `give_up_after`."""
         session, delivery = self._session, self._delivery
-        delay = await membership.failed(session, fault, Turn.SEND)
+        if fault.fate is Fate.MAYBE_SENT and delivery is not None:
+            # It may have arrived: the next step looks for it, and itself knows when to post again.
+            session.counts[f"failed_{fault.fate.value}"] += 1
+            delay = session.standing.failing(Turn.SEND, f"{fault.code}: {fault}", seconds=0.0)
+        else:
+            delay = await membership.failed(session, fault, Turn.SEND)
         self._failing_since = self._failing_since or now()
         if delivery is None or session.standing.ended:
             return delay
-        waited = now() - self._failing_since
-        if self._inherited:  # only the wall clock goes on over lives
-            waited = max(waited, time.time() - delivery.claimed.claimed_at)
-        if waited > session.settings.give_up_after:
-            doubt = "; one of its posts may have arrived" if delivery.claimed.intent.doubtful else ""
-            why = f"it could not be sent for {waited:.0f} s; last: {fault}{doubt}"
-            await delivery.fail(Refusal("gave_up", why, "when the server is back: nexusd release NAME FILE"))
+        if (refusal := delivery.foreign.enough(fault)) is not None:
+            await delivery.fail(refusal)
             self._done(delivery)
-        return delay
+            return 0.0
+        return await self._give_up_if_due(delay)
+
+    async def _give_up_if_due(self, delay: float) -> float:
+        """A file that could not be sent for `give_up_after`, whatever the reason, goes to failed/; else `delay`."""
+        session, delivery = self._session, self._delivery
+        if delivery is None or self._failing_since is None:
+            return delay
+        refusal = give_up.overdue(session, delivery, self._failing_since)
+        if refusal is None:
+            return delay
+        await delivery.fail(refusal)
+        self._done(delivery)
+        return 0.0
+
+    async def _unexpected(self, fault: Exception) -> float:
+        """A fault of ours with one file: after some tries it goes to failed/, so that it never blocks the queue."""
+        session, delivery = self._session, self._delivery
+        session.log.error("outbox.fault", exc_info=fault)
+        if delivery is None:
+            raise fault
+        file = delivery.claimed.name
+        delivery.faults += 1
+        if delivery.faults < give_up.TRIES:
+            return session.standing.failing(
+                Turn.SEND, f"a fault in nexusd with the file {file}: {type(fault).__name__}"
+            )
+        try:
+            await delivery.fail(give_up.internal(delivery, fault))
+        except (OSError, NexusError):
+            raise
+        except Exception as second:
+            # Not even that: it stays where it is, and the next start looks at it again.
+            session.log.error("outbox.stuck", file=file, exc_info=second)
+        self._done(delivery)
+        return 0.0
 
     async def _bounce(self) -> float | None:
         """The session is over: what is claimed or dropped goes to failed/."""

@@ -9,19 +9,20 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from nexusd.bridge import ending, handover
 from nexusd.bridge.journal import Journal
+from nexusd.bridge.lifetime import Lifetime
 from nexusd.bridge.link import now
+from nexusd.bridge.listener import Listener
 from nexusd.bridge.sift import Known
 from nexusd.bridge.standing import Standing
-from nexusd.bridge.states import Status, after
+from nexusd.bridge.states import Status
 from nexusd.bridge.view import View
-from nexusd.spool import line, prune
+from nexusd.spool import line
 from nexusd.spool import state as states
-from nexusd.spool.bookmark import slowest
 from nexusd.spool.layout import ERROR, SessionFolder
 from nexusd.spool.outbox import Outbox
-from nexusd.spool.sending import Outcome, Sending
-from nexusd.timestamps import stamp
+from nexusd.spool.sending import Sending
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -30,12 +31,13 @@ if TYPE_CHECKING:
     import structlog
 
     from nexusd.bridge.link import Link
-    from nexusd.bridge.states import Event
     from nexusd.clientdir import ClientDir
     from nexusd.config.records import SessionConfig, Settings
     from nexusd.secrets import Secrets
     from nexusd.wire.budget import Turn
-    from nexusd.wire.records import Lease
+
+KEY_AGAIN = 300.0  # seconds until a session key that the server did not take is shown again
+REMEMBERED = 10_000  # ids of messages of ours that are remembered
 
 
 class Session:
@@ -66,71 +68,101 @@ class Session:
         self.agent = ""
         self.key: str | None = None
         self.joined = False
+        self.unsaved: dict[str, str | None] | None = None  # of the local record: what could not be written yet
         self.polled = False  # in this life: a first POST waits for a fresh cursor
+        self.opened_at = now()  # this life's beginning
         self.memory: AbstractSet[int] | None = None  # traces of what the server shows up to our cursor
-        self.lease_until: float | None = None  # by link.now()
+        self._sent: dict[str, None] = {}  # ids of messages that are certainly ours, oldest first
+        self.lifetime = Lifetime(self.journal, link)
+        self.asked_again_at = self.opened_at  # when an expired session is asked for, by link.now()
+        self.asked_in_this_life = False
         self.members: list[dict[str, Any]] | None = None
         self.unsent = 0
         self.failed = 0
         self.waiting: set[Turn] = set()  # lanes that wait for the budget, which may be long
         self.counts: Counter[str] = Counter()  # for the metrics; since the daemon's start
-        self.on_change: Callable[[], None] = lambda: None  # what the supervisor tells of all sessions has changed
-        self.on_commit: Callable[[], None] = lambda: None
-        self.on_restart: Callable[[], None] = lambda: None  # the poller has to read anew
-        self.on_active: Callable[[], None] = lambda: None  # a message either way: poll sooner, renew again
+        self.listener = Listener()
+        self._key_refused_at: float | None = None
         self.view = View(self)
         self.touch = self.view.touch
         self.standing = Standing(secrets, self.log, on_change=self.touch)
 
     # ---- life
 
-    def open(self) -> None:
-        """Make the folders, read the state, mend the inbox, read the local record. OSError, UserError."""
+    def open(self, known_seq: Callable[[], int] = lambda: 0) -> None:
+        """Make the folders, read the state, mend the inbox, read the local record. OSError, UserError.
+
+        `known_seq`: how many lines were written before, asked where the folder says nothing.
+        """
         self.folder.make()
         self.folder.check()
-        if self.journal.open(self.digest):
-            self._give_back()
+        if self.journal.open(self.digest, known_seq):
+            handover.give_back(self)
         self.state.digest = self.digest
         self.agent = self.client_dir.agent(self.id) or ""
         self.key = self.client_dir.key(self.id)
         self.joined = bool(self.agent)
         self.secrets.add(self.id, self.key)
         if self.state.ended == Status.LEFT and self.joined:
-            self.state.ended = ""  # a hand has entered it again
+            self.state.ended = ""  # the user has entered it again since
+            ending.forget(self.state)
         if self.state.ended:
             self.standing.status = Status(self.state.ended)
-        if self.state.expires_at is not None:
-            self.lease_until = now() + self.state.expires_at - time.time()
-        self._count_failed()
+        self.lifetime.recall()
+        self.count_failed()
+
+    def is_now(self, agent: str, key: str | None) -> None:
+        """We are this agent, and have this key, from now on."""
+        self.agent, self.key, self.joined = agent, key, True
+        self._key_refused_at = None
+        self.secrets.add(key)
+        ending.forget(self.state)
+
+    @property
+    def sending_key(self) -> str | None:
+        """The session key to send with; None where there is none, or the server did not take it a while ago."""
+        refused = self._key_refused_at
+        return None if refused is not None and now() - refused < KEY_AGAIN else self.key
+
+    def refuse_key(self) -> None:
+        """The server does not take our key: go on without it, and show it again later."""
+        self._key_refused_at = now()
+
+    @property
+    def sent_ids(self) -> AbstractSet[str]:
+        """Ids of messages that are certainly ours: a receipt of this life has them."""
+        return self._sent.keys()
+
+    def sent(self, message_id: str) -> None:
+        """The server took this message of ours."""
+        self._sent[message_id] = None
+        while len(self._sent) > REMEMBERED:
+            del self._sent[next(iter(self._sent))]
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing will ever be sent here again, and files that wait go to `failed/`."""
+        if self.standing.status is not Status.EXPIRED:
+            return self.standing.status is Status.LEFT
+        return self.asked_in_this_life and self.state.asked_again >= len(ending.AGAIN)
 
     @property
     def state(self) -> states.State:
         """What is remembered of it."""
         return self.journal.state
 
-    def leased(self, lease: Lease) -> None:
-        """Take note of how long the session lives now."""
-        if lease.ttl is not None:
-            self.state.ttl = lease.ttl
-        remaining = self.link.client.remaining(lease) if lease.expires_at is not None else self.state.ttl
-        if remaining is not None:
-            remaining = min(remaining, self.state.ttl or remaining)  # the server's Date is only good to a second
-            self.lease_until = now() + remaining
-            self.state.expires_at = time.time() + remaining
-        self.touch()
-
     def stirred(self) -> None:
         """A message went either way."""
         self.state.last_message_at = time.time()
         if "lapsing" in self.state.noticed:
             self.state.noticed.remove("lapsing")
-        self.on_active()
+        self.listener.activity()
 
     def server_restarted(self) -> None:
         """The server lost its memory: read again what it has, before anything else is sent."""
         self.log.warning("server.restarted")
         self.state.reread = True
-        self.on_restart()
+        self.listener.server_restarted()
 
     def known(self) -> Known:
         """What we know of the messages so far."""
@@ -151,7 +183,8 @@ class Session:
             last=self.state.last,
             inbox=lambda: recent()[0],
             agent=self.agent,
-            keyed=self.key is not None,
+            keyed=self.sending_key is not None,
+            sent=self.sent_ids,
             greeted=self.state.cursor is not None or self.state.epoch > 0,
             keep_own=self.settings.inbox_own,
             memory=self.memory,
@@ -181,7 +214,7 @@ class Session:
         """
         await self.journal.commit(entries, change)
         if entries:
-            self.on_commit()
+            self.listener.committed()
         self.touch()
 
     async def notice(self, what: str, identity: str, text: str, **more: str | int | None) -> None:
@@ -189,43 +222,18 @@ class Session:
         self.log.info("inbox.notice", notice=what, text=text, **more)
         await self.commit([line.notice(what, identity, self.secrets.removed(text), **more)])
 
-    async def end(self, event: Event, text: str) -> None:
-        """The session is over for us: say so once in the inbox, remember it, and ask nothing more."""
-        ended = after(self.standing.status, event)
-        if self.standing.ended:
+    async def note_once(self, mark: str, what: str, text: str) -> None:
+        """A notice that is not repeated while its cause lasts: `mark` is remembered."""
+        if mark in self.state.noticed:
             return
-        if ended is not Status.STOPPED:  # that one waits for a person and is tried again at the next start
 
-            def change(state: states.State) -> None:
-                state.ended = ended.value
+        def change(state: states.State) -> None:
+            state.noticed.append(mark)
 
-            said = line.notice(ended.value, f"{ended.value}-{self.digest[:12]}", self.secrets.removed(text))
-            await self.commit([said], change)
-        self.standing.happened(event, text)
-        self.on_active()
+        said = line.notice(what, f"{what}-{mark}-{int(time.time())}", self.secrets.removed(text))
+        await self.commit([said], change)
 
-    def _give_back(self) -> None:
-        """Another session had this name before us: what was claimed for it is not ours to send."""
-        for claimed in self.sending.pending():
-            text = "it was claimed for another session of this name"
-            note = {"error": "session_changed", "message": text, "remedy": "drop it again if it is still meant"}
-            said = line.notice("bounced", f"bounced-{claimed.ulid}", text, file=claimed.name, error="session_changed")
-            self.journal.commit_now([said], lambda _: None)
-            self.sending.finish(
-                claimed, Outcome(sent=False, note={**note, "status": None, "attempts": 0, "at": stamp()})
-            )
-
-    def prune(self) -> int:
-        """Remove files that are done with and old, but nothing that a reader or the hook has not read; how many."""
-        settings, at = self.settings, time.time()
-        removed = prune.prune(self.folder, keep_sent=settings.keep_sent, keep_failed=settings.keep_failed, now=at)
-        read = slowest(self.client_dir.path, self.folder.path)
-        read_up_to = self.state.seq if read is None else read
-        removed += prune.prune_inbox(self.folder, settings.keep_inbox, read_up_to=read_up_to, now=at)
-        self._count_failed()
-        return removed
-
-    def _count_failed(self) -> None:
+    def count_failed(self) -> None:
         self.failed = sum(1 for name in os.listdir(self.folder.failed) if not name.endswith(ERROR))
 
     # ---- the end

@@ -35,7 +35,13 @@ class Known:
     greeted: bool
     keep_own: bool = False
     memory: AbstractSet[int] | None = None
+    sent: AbstractSet[str] = frozenset()  # ids of messages that are certainly ours
     reach: Callable[[], int | None] = lambda: None
+
+    def is_own(self, message: Message) -> bool:
+        """True if we sent it: our agent id, and verified if we send with a key, or an id that a receipt of ours has."""
+        ours = message.verified or not self.keyed or message.id in self.sent
+        return bool(self.agent) and message.agent_id == self.agent and ours
 
 
 @dataclass(slots=True)
@@ -49,11 +55,6 @@ class News:
     jumped: bool = False  # the first new message is not the next one
     own: list[Message] = field(default_factory=list)
     heard: int = 0  # entries that are somebody else's
-
-
-def is_own(message: Message, agent: str, *, keyed: bool) -> bool:
-    """Ours is what carries our agent id and, where we hold a key, is verified; else it is somebody else's."""
-    return bool(agent) and message.agent_id == agent and (message.verified or not keyed)
 
 
 def identity(message: Message) -> str:
@@ -92,7 +93,7 @@ def restarted(batch: Batch, known: Known) -> bool:
     old = [m for m in batch.messages if m.cursor is not None and 0 < m.cursor <= known.cursor]
     if known.memory is not None:
         return any(trace(m) not in known.memory for m in old)
-    others = [m for m in old if not is_own(m, known.agent, keyed=known.keyed)]  # our own are not in the inbox
+    others = [m for m in old if not known.is_own(m)]  # our own are not in the inbox
     if others and same_life(batch, known):  # unless it overtook us; what lies before the inbox's reach tells nothing
         reach = known.reach()
         others = [m for m in others if reach is not None and (m.cursor or 0) >= reach]
@@ -123,7 +124,7 @@ def sift(batch: Batch, known: Known, *, reread: bool = False) -> News:
         if message.cursor is not None:
             news.cursor, newest = message.cursor, message
         seen = bool(inbox) and identity(message) in inbox
-        if is_own(message, known.agent, keyed=known.keyed):
+        if known.is_own(message):
             news.own.append(message)
             if not known.keep_own or seen:
                 continue

@@ -1,22 +1,31 @@
-"""All sessions of a configuration: which run, which are skipped, what changes when the configuration does."""
+"""All sessions of a configuration: which are open, which are blocked, what changes when the configuration does."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nexusd.bridge import view
+from nexusd.bridge.life import Life
 from nexusd.bridge.link import Link
+from nexusd.bridge.pruning import prune
 from nexusd.bridge.runner import Runner
 from nexusd.bridge.session import Session
 from nexusd.bridge.states import Status
 from nexusd.clientdir import ClientDir
 from nexusd.errors import UserError
+from nexusd.local_fault import said
 from nexusd.serving import Serving
+from nexusd.spool import known_seq
+from nexusd.spool.layout import SessionFolder
+from nexusd.spool.root import Root
 from nexusd.wire.address import server_url
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import structlog
 
     from nexusd.config.records import Config, SessionConfig
@@ -27,21 +36,34 @@ FINISH = 3.0  # seconds that requests under way get at the end
 
 
 class Supervisor:
-    """Keeps one Runner for each session. A session that cannot run is skipped and said, never the end of the others."""
+    """Keeps one Life for each session. What is wrong with one is said, and never the end of the others.
 
-    def __init__(self, config: Config, secrets: Secrets, log: structlog.typing.FilteringBoundLogger) -> None:
+    `runners` are the open ones by name, `outboxes` the same by the path of their folder.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        secrets: Secrets,
+        log: structlog.typing.FilteringBoundLogger,
+        *,
+        root: Root | None = None,
+        make_link: Callable[[str, Config], Link] = Link,
+    ) -> None:
         self.config = config
+        self.root = root or Root(config.root, config.client_dir)
         self._secrets = secrets
         self._log = log
+        self._make_link = make_link
         self._rng = random.Random()  # noqa: S311 - spreads load, guards nothing
         self._client_dir = ClientDir(config.client_dir, warn=lambda text: log.warning("client_dir.broken", text=text))
-        self._serving = Serving(self._client_dir)
+        self._serving: Serving | None = None
         self._links: dict[str, Link] = {}
-        self._configs: dict[str, SessionConfig] = {}
+        self.lives: dict[str, Life] = {}
         self.runners: dict[str, Runner] = {}
-        self.outboxes: dict[str, Runner] = {}  # by the path of the folder
+        self.outboxes: dict[str, Runner] = {}
         self.stirred = True  # something changed that `describe` tells
-        self.skipped: dict[str, str] = {}
+        self.root_error: str | None = None  # why nothing can be served from the root now
 
     async def apply(self, config: Config, *, start: bool = True) -> None:
         """Make this configuration the one in force; what did not change is not disturbed."""
@@ -49,51 +71,82 @@ class Supervisor:
         wanted = {session.name: session for session in config.sessions}
         for link in self._links.values():
             link.budget.set_rate(config.requests_per_minute)
-        for name in self.skipped.keys() - wanted:
-            del self.skipped[name]
-        for name, runner in list(self.runners.items()):
-            new, old = wanted.get(name), self._configs[name]
+        for name, life in list(self.lives.items()):
+            new, old = wanted.get(name), life.config
             if new is None or (new.id, new.server) != (old.id, old.server):
                 await self._remove(name)
             elif new != old:
-                self._configs[name] = new
-                runner.resettle(new.settings)
-        for n, session in enumerate(wanted[name] for name in wanted.keys() - self.runners.keys()):
-            self._add(session, start=start, delay=n * SPREAD)
+                life.apply(new)
+            else:
+                life.retry()
+        for n, session in enumerate(wanted[name] for name in wanted.keys() - self.lives.keys()):
+            self._secrets.add(session.id)
+            life = Life(session, self._open, self._changed, self._log, config.root)
+            self.lives[session.name] = life
+            life.begin(n * SPREAD, start=start)
 
     async def once(self) -> bool:
         """One full pass over every session; whether all went well."""
         done = await asyncio.gather(*(runner.once() for runner in self.runners.values()))
-        return all(done) and not self.skipped
+        return all(done) and not self.blocked
+
+    def look_at_the_root(self) -> None:
+        """Whether the root is still the one, and ours: without it no session is, and once it is back all are again."""
+        before = self.root_error
+        try:
+            self.root.hold()
+            self.root_error = None
+        except (OSError, UserError) as fault:
+            self.root_error = said(fault, self.root.path)
+        if self.root_error == before:
+            return
+        self.stirred = True
+        for life in self.lives.values():
+            life.retry() if self.root_error is None else life.broken(self.root_error)
 
     def describe(self) -> str:
-        """In words."""
+        """One-line summary for systemd's STATUS= and daemon.json."""
         sessions = [runner.session for runner in self.runners.values()]
-        parts = [f"{len(sessions)} session{'s' * (len(sessions) != 1)}", f"{sum(s.unsent for s in sessions)} unsent"]
-        statuses = Counter(session.standing.status for session in sessions)
+        count = len(self.lives)
+        parts = [f"{count} session{'s' * (count != 1)}", f"{sum(s.unsent for s in sessions)} unsent"]
+        statuses = Counter(life.status for life in self.lives.values())
         parts += [f"{count} {status.value}" for status, count in statuses.items() if status is not Status.ACTIVE]
-        if self.skipped:
-            parts.append(f"{len(self.skipped)} skipped")
+        if self.config.skipped:
+            parts.append(f"{len(self.config.skipped)} skipped")
         return ", ".join(parts)
+
+    def shown(self) -> dict[str, dict[str, Any]]:
+        """By session: its state and what is wrong with it, for daemon.json."""
+        found = {
+            name: {"state": life.status.value, "lastError": life.last_error, "lastSeq": self._seq(life)}
+            for name, life in self.lives.items()
+        }
+        return found | {
+            name: {"state": "skipped", "lastError": self._secrets.removed(why)}
+            for name, why in self.config.skipped.items()
+        }
+
+    @property
+    def blocked(self) -> dict[str, str]:
+        """The sessions that are not open, and why."""
+        return {name: life.error or "" for name, life in self.lives.items() if life.runner is None}
 
     @property
     def stuck(self) -> list[str]:
         """The sessions in which something hangs that has a bound."""
         return [name for name, runner in self.runners.items() if runner.stuck]
 
-    def _stir(self) -> None:
-        self.stirred = True
-
     async def prune(self) -> None:
         """Remove what is done with and older than it is to be kept."""
         for runner in list(self.runners.values()):
+            name = runner.session.name
             try:
-                removed = await asyncio.to_thread(runner.session.prune)
-            except OSError as fault:
-                self._log.warning("prune.failed", session=runner.session.name, error=str(fault))
+                removed = await asyncio.to_thread(prune, runner.session)
+            except Exception as fault:  # one session's files are not in the way of the others'
+                self._log.warning("prune.failed", session=name, error=f"{type(fault).__name__}: {fault}")
             else:
                 if removed:
-                    self._log.info("prune.removed", session=runner.session.name, files=removed)
+                    self._log.info("prune.removed", session=name, files=removed)
 
     def budgets(self) -> dict[str, dict[str, float | None]]:
         """By server: requests so far, the limit, how many may go at once, and seconds it is paused for."""
@@ -110,45 +163,61 @@ class Supervisor:
 
     async def close(self) -> None:
         """Stop all; requests under way get a moment."""
-        await asyncio.gather(*(runner.close(FINISH) for runner in self.runners.values()))
-        await asyncio.gather(*(link.client.close() for link in self._links.values()))
-        self._serving.close()
+        await asyncio.gather(*(life.close(FINISH) for life in list(self.lives.values())))
+        await asyncio.gather(*(link.close() for link in self._links.values()))
+        if self._serving is not None:
+            self._serving.close()
 
-    def _add(self, config: SessionConfig, *, start: bool, delay: float = 0.0) -> None:
-        self.skipped.pop(config.name, None)
-        self._secrets.add(config.id)
-        try:
-            runner = Runner(self._opened(config), self._rng)
-        except (OSError, UserError) as fault:
-            self.skipped[config.name] = self._secrets.removed(str(fault))
-            self._log.error("session.skipped", session=config.name, error=str(fault))
-            return
-        self.runners[config.name] = runner
-        self._configs[config.name] = config
-        self.outboxes[runner.session.folder.outbox] = runner
-        runner.session.on_change = self._stir
-        self.stirred = True
-        if start:
-            runner.start(delay)
-
-    def _opened(self, config: SessionConfig) -> Session:
+    def _open(self, life: Life) -> Runner:
+        """The runner of a session that is open now. OSError, UserError: why it cannot be."""
+        config = life.config
+        folder = SessionFolder(self.config.root, config.name)
+        self.root.hold()
+        if self._serving is None:
+            self._serving = Serving(self._client_dir)
         session = Session(config, self.config.root, self._link(config), self._client_dir, self._secrets, self._log)
-        if not self._serving.take(config.id, session.folder.path):
-            raise UserError("served_elsewhere", "another nexusd serves this session, from another root")
+        if not self._serving.take(config.id, folder.path):
+            raise UserError(
+                "served_elsewhere",
+                "another nexusd serves this session, from another root; it is taken over when that one ends",
+            )
         try:
-            session.open()
+            session.open(lambda: max(life.seq, known_seq.of(folder, self._client_dir.path)))
         except BaseException:
             self._serving.release(config.id)
             raise
-        return session
+        return Runner(session, self._rng, on_broken=life.broken, on_shown_change=self._stir)
+
+    def _changed(self, life: Life) -> None:
+        """A session was opened or closed, or cannot be opened."""
+        name, folder = life.name, SessionFolder(self.config.root, life.name)
+        self.runners.pop(name, None)
+        self.outboxes.pop(folder.outbox, None)
+        self.stirred = True
+        if life.runner is None and self._serving is not None:
+            self._serving.release(life.config.id)
+        if life.error is not None:
+            life.error = self._secrets.removed(life.error)
+            self._show_blocked(folder, life.error)
+        elif life.runner is not None:
+            self.runners[name] = self.outboxes[folder.outbox] = life.runner
+
+    def _show_blocked(self, folder: SessionFolder, error: str) -> None:
+        """In session.json too, but in no root that is not ours to write to."""
+        try:
+            self.root.hold()
+        except (OSError, UserError):
+            return
+        view.blocked(folder, error)
+
+    def _seq(self, life: Life) -> int:
+        return life.seq if life.runner is None else life.runner.session.state.seq
+
+    def _stir(self) -> None:
+        self.stirred = True
 
     async def _remove(self, name: str) -> None:
-        runner = self.runners.pop(name)
-        self._configs.pop(name)
-        self.outboxes.pop(runner.session.folder.outbox)
-        self.stirred = True
-        await runner.close(FINISH)
-        self._serving.release(runner.session.id)
+        await self.lives.pop(name).close(FINISH)
         self._log.info("session.removed", session=name)
 
     def _link(self, config: SessionConfig) -> Link:
@@ -160,5 +229,11 @@ class Supervisor:
             )
         server = server_url(recorded or config.server or self.config.server, allow_insecure=self.config.allow_insecure)
         if server not in self._links:
-            self._links[server] = Link(server, self.config)
+            try:
+                self._links[server] = self._make_link(server, self.config)
+            except OSError as fault:  # of ssl too
+                why = fault.strerror or str(fault)
+                raise UserError(
+                    "bad_ca_file", f"ca_file {self.config.ca_file} cannot be used: {why}; mend it"
+                ) from None
         return self._links[server]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nexusd.bridge.link import now
+from nexusd.bridge.states import Status
+from nexusd.errors import UserError
 from nexusd.spool import atomic
-from nexusd.timestamps import stamp
+from nexusd.timestamps import stamp_if_known
 
 if TYPE_CHECKING:
     from nexusd.bridge.session import Session
+    from nexusd.spool.layout import SessionFolder
 
 AGE = 50.0  # seconds; the file is at most 60 s old
 DELAY = 0.2  # seconds in which changes are gathered into one write
@@ -46,32 +48,49 @@ class View:
         self.cancel()
 
     def _publish(self) -> None:
-        self._write(None)
         self.cancel()
-        self._timer = asyncio.get_running_loop().call_later(AGE, self._publish)
+        self._timer = asyncio.get_running_loop().call_later(AGE, self._publish)  # first: whatever becomes of this one
+        self._write(None)
 
     def _write(self, status: str | None) -> None:
-        """It may fail: it is only a view, and is made anew."""
+        """Best effort: it is only a view, and is written again within 50 s."""
         session = self._session
         if self._told != (told := (session.standing.status.value, session.unsent, session.failed)):
             self._told = told
-            session.on_change()
-        state, lease_until = session.state, session.lease_until
+            session.listener.shown_changed()
+        state, remaining = session.state, session.lifetime.remaining
         view = {
             "session": session.name,
             "state": status or session.standing.status.value,
             "agentId": session.agent or None,
             "server": session.link.server,
-            "expiresAt": stamp(time.time() + lease_until - now()) if lease_until is not None else None,
+            "expiresAt": stamp_if_known(time.time() + remaining) if remaining is not None else None,
             "ttl": state.ttl,
             "members": session.members,
             "unsent": session.unsent,
             "failed": session.failed,
-            "lastPollAt": stamp(state.last_poll_at) if state.last_poll_at else None,
-            "lastMessageAt": stamp(state.last_message_at) if state.last_message_at else None,
+            "lastSeq": state.seq,
+            "lastPollAt": stamp_if_known(state.last_poll_at),
+            "lastMessageAt": stamp_if_known(state.last_message_at),
             "lastError": session.standing.last_error,
         }
         try:
-            atomic.replace(session.folder.view, msgspec.json.encode(view) + b"\n", durable=False)
-        except OSError as fault:
+            session.journal.check()
+            write(session.folder, view)
+        except (OSError, UserError) as fault:
             session.log.debug("view.failed", error=str(fault))
+
+
+def write(folder: SessionFolder, view: dict[str, Any]) -> None:
+    """Put it on the disk. OSError."""
+    atomic.replace_or_overwrite(folder.view, msgspec.json.encode(view) + b"\n")
+
+
+def blocked(folder: SessionFolder, error: str) -> None:
+    """What agents read of a session that cannot be opened; best effort, and only where it was open before."""
+    try:
+        view = msgspec.json.decode(atomic.read_small(folder.view) or b"", type=dict[str, Any])
+        if (view.get("state"), view.get("lastError")) != (Status.BLOCKED.value, error):
+            write(folder, {**view, "state": Status.BLOCKED.value, "lastError": error})
+    except (OSError, ValueError, RecursionError):
+        return

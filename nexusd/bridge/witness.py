@@ -9,20 +9,19 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from nexusd.bridge.sift import is_own
-
 if TYPE_CHECKING:
     from nexusd.bridge.outgoing import Outgoing
+    from nexusd.bridge.sift import Known
     from nexusd.wire.batch import Batch, Message
 
 LITERAL = 16  # bytes that must be left of a redacted text for it to say anything
 _REDACTED = re.compile(r"\[REDACTED(?::[^\[\]]{0,64})?\]")
 
 
-def candidates(batch: Batch, *, agent: str, keyed: bool, above: int | None) -> list[Message]:
+def candidates(batch: Batch, known: Known, *, above: int | None) -> list[Message]:
     """What is ours and has a cursor above the intent's."""
     start = -1 if above is None else above
-    return [m for m in batch.messages if m.cursor is not None and m.cursor > start and is_own(m, agent, keyed=keyed)]
+    return [m for m in batch.messages if m.cursor is not None and m.cursor > start and known.is_own(m)]
 
 
 def find(ours: list[Message], sent: Outgoing) -> tuple[Message, bool] | None:

@@ -66,3 +66,4 @@ class Config:
     log_format: str
     defaults: Settings
     sessions: tuple[SessionConfig, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)

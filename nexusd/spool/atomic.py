@@ -70,6 +70,25 @@ def replace(path: str, data: bytes, *, durable: bool = True, entry: bool = True)
         fsync_folder(folder)
 
 
+def replace_or_overwrite(path: str, data: bytes) -> None:
+    """Replace a view of the state, without fsync; on a full disk it is written over the old one, which has its place.
+
+    Then a reader may see it half written, and looks again. OSError.
+    """
+    try:
+        replace(path, data, durable=False)
+    except OSError as fault:
+        if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if os.pwrite(fd, data, 0) < len(data):
+                raise
+            os.ftruncate(fd, len(data))
+        finally:
+            os.close(fd)
+
+
 def private_folder(path: str) -> None:
     """Make the folder and its parents, 0700 whatever the umask; one that exists is left as it is."""
     if os.path.isdir(path):

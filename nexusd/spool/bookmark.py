@@ -93,6 +93,15 @@ class Bookmark:
 
 def slowest(client_dir: str, folder: str) -> int | None:
     """The line up to which all readers of an inbox have come; None where it has no reader."""
+    return min(_places(client_dir, folder), default=None)
+
+
+def furthest(client_dir: str, folder: str) -> int:
+    """The highest line up to which any reader of an inbox has come; 0 where it has no reader."""
+    return max(_places(client_dir, folder), default=0)
+
+
+def _places(client_dir: str, folder: str) -> list[int]:
     found = []
     home = os.path.dirname(Bookmark(client_dir, folder, "any")._path)  # noqa: SLF001 - the one place that knows it
     for name in os.listdir(home) if os.path.isdir(home) else ():
@@ -100,4 +109,4 @@ def slowest(client_dir: str, folder: str) -> int | None:
             bookmark = Bookmark(client_dir, folder, name)
             bookmark.load()
             found.append(bookmark.seq)
-    return min(found, default=None)
+    return found

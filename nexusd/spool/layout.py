@@ -18,6 +18,7 @@ from nexusd.spool import atomic
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 LONGEST_NAME = 200  # bytes of a dropped file's name; sent/NAME.receipt.json must still fit in 255
+POINTER = "nexusd"  # in a session's local record: names its folder
 RECEIPT = ".receipt.json"
 ERROR = ".error.json"
 _UNFINISHED = ("~", ".tmp", ".part", ".swp", ".crdownload")
@@ -93,6 +94,14 @@ class SessionFolder:
         """Claimed files and their intents."""
         return os.path.join(self.own, "sending")
 
+    def identity(self) -> tuple[int, int] | None:
+        """Which folder the daemon's own one is, by device and inode; None where there is none."""
+        try:
+            found = os.stat(self.own, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_dev, found.st_ino
+
     def make(self) -> None:
         """Make what is missing, 0700."""
         for path in (self.outbox, self.sent, self.failed, self.sending):
@@ -112,6 +121,11 @@ def lock_file(root: str) -> str:
     return os.path.join(root, ".nexusd", "lock")
 
 
+def root_id_file(root: str) -> str:
+    """Which root this is."""
+    return os.path.join(root, ".nexusd", "id")
+
+
 def report_file(root: str) -> str:
     """What the daemon says of itself, for `nexusd status`."""
-    return os.path.join(root, ".nexusd", "daemon.json")
+    return os.path.join(root, "daemon.json")

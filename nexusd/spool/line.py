@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 OURS = ("kind", "seq", "session", "receivedAt")
 RAW_SHOWN = 65_536  # bytes of an undecodable message that its line shows
-NOTICES = ("gap", "expired", "lapsing", "evicted", "rejoined", "left", "bounced")
+NOTICES = ("gap", "expired", "lapsing", "evicted", "rejoined", "left", "bounced", "stopped")
 _RESTARTED = re.compile(r"gap-restart-([0-9]{1,18})")
 
 

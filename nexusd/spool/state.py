@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -22,7 +22,9 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     version: int = VERSION
     digest: str = ""  # of server and session id: another session under an old name is noticed
     joined: bool = False  # we were in; if the local record is gone now, a hand has left the session
-    ended: str = ""  # "expired", "left" or "stopped": no more requests
+    joining: str = ""  # the agent id of a join that was begun and never answered: it may have put us in
+    ended: Literal["", "expired", "left"] = ""  # no more requests
+    asked_again: int = 0  # how often an expired session was asked for again
     seq: int = 0  # lines written to the inbox
     cursor: int | None = None  # everything up to here is in the inbox
     last: str = ""  # identity of the message at `cursor`: another one there means that the server restarted
@@ -50,17 +52,21 @@ def digest_of(server: str, session: str) -> str:
 def load(folder: SessionFolder) -> State | None:
     """The state, or None where there is none or it cannot be read: the inbox then tells what matters most.
 
-    UserError where a newer nexusd wrote it: going on would overwrite what this one does not understand.
+    UserError where a newer nexusd wrote it, by its version or by a value that this one does not know: going on would
+    overwrite what this one does not understand.
     """
     data = atomic.read_small(folder.state)
     if not data:
         return None
+    newer = UserError("newer_state", f"{folder.state} was written by a newer nexusd; run that one, or a later one")
     try:
         if msgspec.json.decode(data, type=_Versioned).version > VERSION:
-            raise UserError(
-                "newer_state", f"{folder.state} was written by a newer nexusd; run that one, or a later one"
-            )
+            raise newer
         return msgspec.json.decode(data, type=State)
+    except msgspec.ValidationError as fault:
+        if str(fault).startswith("Invalid enum value"):
+            raise newer from None
+        return None
     except (ValueError, RecursionError):
         return None
 

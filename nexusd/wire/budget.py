@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+URGENT = 1.0  # what a renewal is worth that cannot wait: a quarter of the time to live is left
+RELOOK = 5.0  # seconds between two looks at whether a waiting renewal has become urgent
 BUCKET = 10.0  # requests that may go at once; small, so that a restart cannot spend a minute's worth again
 
 
@@ -49,7 +51,7 @@ class Budget:
     """One server's requests, shared by all its sessions: a bucket of 10 that fills at `per_minute` (0: no limit).
 
     Renewals first; then sends, though at most two of three while a poll waits; then polls. A session waits with one of
-    a kind at a time, so first come first served is round robin by session.
+    a kind at a time, so first come first served is round robin by session. A renewal that is urgent waits for no pause.
     """
 
     def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -73,9 +75,11 @@ class Budget:
     async def turn(self, kind: Turn, worth: Callable[[], float] = lambda: 0.0) -> AsyncIterator[None]:
         """Wait until a request of this kind may go; inside, the first one is paid for.
 
-        `worth` is asked each time a turn is given: of polls the one worth most goes first, else who came first.
+        `worth` is asked each time a turn is given: of polls the one worth most goes first, else who came first. A
+        renewal worth more than 1 is urgent.
         """
-        if any(self._waiting) or self._delay() > 0:
+        urgent = kind is Turn.RENEW and worth() >= URGENT and self._short() <= 0
+        if not urgent and (any(self._waiting) or self._delay() > 0):
             mine = _Waiting(asyncio.get_running_loop().create_future(), worth)
             self._waiting[kind].append(mine)
             self._arm()
@@ -137,19 +141,31 @@ class Budget:
 
     def _delay(self) -> float:
         """Seconds until one more request may go."""
+        return max(self._short(), self.paused_for)
+
+    def _short(self) -> float:
+        """Seconds until the bucket has one more request, whatever pause there is."""
         self._fill()
-        short = (1.0 - self._tokens) / self._rate if self._rate and self._tokens < 1.0 else 0.0
-        return max(short, self.paused_for)
+        return (1.0 - self._tokens) / self._rate if self._rate and self._tokens < 1.0 else 0.0
 
     def _arm(self) -> None:
         if self._timer is None and any(self._waiting):
-            self._timer = asyncio.get_running_loop().call_later(self._delay(), self._admit)
+            delay = self._delay()
+            if self._waiting[Turn.RENEW]:
+                delay = min(delay, RELOOK)  # one of them may become urgent
+            self._timer = asyncio.get_running_loop().call_later(delay, self._admit)
 
     def _admit(self) -> None:
         """Give out the turns that are due."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for waiting in [w for w in self._waiting[Turn.RENEW] if not w.given.done() and w.worth() >= URGENT]:
+            if self._short() > 0:
+                break
+            self._waiting[Turn.RENEW].remove(waiting)
+            self._take()
+            waiting.given.set_result(None)
         while self._delay() <= 0 and (chosen := self._next()) is not None:
             self._take()
             chosen.given.set_result(None)

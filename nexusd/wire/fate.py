@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from nexusd.errors import Fate, RequestError
+from nexusd.timestamps import known
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable, Mapping
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
     from nexusd.wire.calls import Call
 
 # The protocol's own error codes (protocol.md, "Clients disagree"). Only these can end a session, cost a membership or
-# refuse a file for good; any other word under the same statuses was said by something in between: a gateway, a firewall.
+# refuse a file for good; any other word under these statuses was said by something in between: a gateway, a firewall.
 MEMBERSHIP_CODES = frozenset({"forbidden", "agent_not_in_session", "invalid_session_key", "missing_session_key"})
 ENTRY_CODES = frozenset({"agent_id_taken", "session_full"})
 MISSING_CODES = frozenset({"session_not_found", "agent_not_found", "code_not_found", "code_expired_or_used"})
 CONTENT_CODES = frozenset({"invalid_body", "invalid_json", "invalid_request", "missing_agent_id", "payload_too_large"})
-_FINAL = {status: MEMBERSHIP_CODES | ENTRY_CODES | MISSING_CODES for status in (401, 403, 404, 409)}
+_FINAL = dict.fromkeys((401, 403, 404, 409), MEMBERSHIP_CODES | ENTRY_CODES | MISSING_CODES)
 _FINAL |= dict.fromkeys((400, 422), CONTENT_CODES)
 
 LONGEST_WAIT = 300.0  # seconds; a Retry-After beyond it is cut, lest one bad header silence a server for good
@@ -59,7 +60,7 @@ class Answer(NamedTuple):
     def server_time(self) -> float | None:
         """The server's clock (Unix seconds) by its Date header."""
         try:
-            return parsedate_to_datetime(self.headers["date"]).timestamp()
+            return known(parsedate_to_datetime(self.headers["date"]).timestamp())
         except (KeyError, ValueError, TypeError, OverflowError):
             return None
 

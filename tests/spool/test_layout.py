@@ -66,7 +66,7 @@ def test_all_places_are_where_the_contract_says(folder):
     for path, name in inside.items():
         assert os.path.relpath(path, folder.path) == name
     assert layout.lock_file("/r") == "/r/.nexusd/lock"
-    assert layout.report_file("/r") == "/r/.nexusd/daemon.json"
+    assert layout.report_file("/r") == "/r/daemon.json"
 
 
 def test_a_name_of_the_longest_length_still_has_room_for_its_receipt():

@@ -1,0 +1,59 @@
+"""A session's end: said once, remembered, and taken back where it was none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nexusd.bridge.link import now
+from nexusd.bridge.states import ENDED, Event, Status, after
+from nexusd.spool import line
+
+if TYPE_CHECKING:
+    from nexusd.bridge.session import Session
+    from nexusd.spool.state import State
+
+AGAIN = (300.0, 900.0, 3600.0)  # seconds after which an expired session is asked for again; files wait until the last
+
+
+async def end(session: Session, event: Event, text: str) -> None:
+    """The session is over for us: say so once in the inbox, remember it, and ask nothing more."""
+    ended = after(session.standing.status, event)
+    if session.standing.ended:
+        return
+    mark = f"{ended.value}-{session.digest[:12]}"
+
+    def change(state: State) -> None:
+        if ended is Status.EXPIRED or ended is Status.LEFT:  # `stopped` is tried again at the next start
+            state.ended, state.asked_again = ended.value, 0
+        if mark not in state.noticed:
+            state.noticed.append(mark)
+
+    said = line.notice(ended.value, mark, session.secrets.removed(text))
+    await session.commit([] if mark in session.state.noticed else [said], change)
+    session.asked_in_this_life = True
+    session.asked_again_at = now() + until_asked(0)
+    session.standing.happened(event, text)
+    session.listener.activity()
+
+
+async def found(session: Session, identity: str, text: str) -> None:
+    """It was believed to be over, and is not."""
+
+    def change(state: State) -> None:
+        state.ended, state.asked_again = "", 0
+
+    await session.commit([line.notice("rejoined", identity, text)], change)
+    forget(session.state)
+    session.standing.happened(Event.FOUND)
+    session.listener.activity()
+
+
+def forget(state: State) -> None:
+    """What was said of an end is said again at the next one."""
+    endings = tuple(status.value for status in ENDED)
+    state.noticed = [mark for mark in state.noticed if not mark.startswith(endings)]
+
+
+def until_asked(asked: int) -> float:
+    """Seconds from one question to the next, after so many."""
+    return AGAIN[min(asked, len(AGAIN) - 1)] - (AGAIN[asked - 1] if 0 < asked < len(AGAIN) else 0.0)

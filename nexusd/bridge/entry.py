@@ -1,0 +1,96 @@
+"""Entering a session: joining it, and keeping what the server gave for that. Never as somebody else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nexusd.bridge.ending import end
+from nexusd.bridge.standing import RECORD
+from nexusd.bridge.states import Event
+from nexusd.errors import Fate, RequestError
+from nexusd.local_fault import sentence
+
+if TYPE_CHECKING:
+    from nexusd.bridge.session import Session
+    from nexusd.spool.state import State
+
+
+async def enter(session: Session) -> None:
+    """Join at the start, where no local record says that we are in. RequestError.
+
+    With `agent_id_taken` and no record that it was us who joined, it may be somebody else's: stop, a person decides.
+    """
+    if session.state.joined:
+        await end(
+            session, Event.LEFT, "the session was left by hand: its local record is gone; `nexusd add` enters again"
+        )
+        return
+    agent = session.settings.agent_id
+    if agent is None:
+        hint = f"no agent_id is set for it; run: nexusd add {session.name} --id - --agent-id NAME"
+        await end(session, Event.REFUSED, hint)
+        return
+    unanswered = session.state.joining == agent  # an earlier join, which may have put us in
+    if not unanswered:
+        described = await session.link.client.session(session.id)
+        if agent in described.agents:
+            await _taken(session, agent)
+            return
+    # On the disk before the request: if the answer is lost, whoever has our name then is us.
+    await session.commit([], lambda state: _joining(state, agent))
+    try:
+        joined = await session.link.client.join(session.id, agent)
+    except RequestError as fault:
+        if fault.code == "agent_id_taken" and unanswered:
+            await _entered_without_an_answer(session, agent)
+            return
+        if fault.fate is not Fate.MAYBE_SENT and not (fault.fate is not Fate.REFUSED and unanswered):
+            await session.commit([], lambda state: _joining(state, ""))
+        if fault.code == "agent_id_taken":
+            await _taken(session, agent)
+            return
+        raise
+    entered(session, agent, joined.session_key)
+    session.lifetime.begin(joined.lease)
+
+
+def keep_record(session: Session) -> None:
+    """Write the local record down where that failed before: a key is given once, so it is kept in memory till then."""
+    if session.unsaved is None:
+        return
+    try:
+        session.client_dir.save(session.id, **session.unsaved)
+    except OSError as fault:
+        session.standing.blocked(RECORD, sentence(fault, session.client_dir.path))
+        return
+    session.unsaved = None
+    session.standing.cleared(RECORD)
+
+
+async def _entered_without_an_answer(session: Session, agent: str) -> None:
+    """The join that was never answered was ours: we are in, but the key went with the answer."""
+    entered(session, agent, None)
+    session.log.warning("session.unverified", why="the join's answer was lost, and our session key with it")
+    text = "we are in, but the answer with our session key was lost: messages of ours count as unverified"
+    await session.note_once("unverified", "rejoined", text)
+
+
+async def _taken(session: Session, agent: str) -> None:
+    await end(
+        session,
+        Event.REFUSED,
+        f"agent_id_taken: {agent} is in this session already, and nothing here says that it is us; "
+        f"if it is, run: nexusd add {session.name} --id - --agent-id {agent} --adopt",
+    )
+
+
+def entered(session: Session, agent: str, key: str | None) -> None:
+    """We are in: from here on in memory, and in the local record as soon as that can be written."""
+    session.is_now(agent, key)
+    session.unsaved = {"server": session.link.server, "key": key, "agent": agent}
+    session.state.joined, session.state.joining = True, ""
+    keep_record(session)
+
+
+def _joining(state: State, agent: str) -> None:
+    state.joining = agent

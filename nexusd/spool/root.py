@@ -1,0 +1,124 @@
+"""The folder of all sessions: which one it is, and that one daemon serves it.
+
+A root has an id (`.nexusd/id`), and `client_dir` remembers which id is at which path. So a volume that is not mounted
+is told from a new root: nothing is made in the empty folder under the mount.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+
+from nexusd.errors import UserError
+from nexusd.spool import atomic, layout
+from nexusd.spool.rootlock import RootLock
+
+
+class NotThisRoot(UserError):
+    """The root at this path is not the one that was served: its volume is not mounted, or another one is."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            "not_this_root",
+            f"{path} is not the folder that was served from there: mount its volume (findmnt -T {path}), "
+            f"or, to begin anew in what is there now: nexusd init --new-root",
+        )
+
+
+class Root:
+    """One root. `hold` is asked before anything is written below it."""
+
+    def __init__(self, path: str, client_dir: str) -> None:
+        self.path = path
+        self._client_dir = client_dir
+        self._lock: RootLock | None = None
+        self._identity: tuple[int, int] | None = None
+
+    def hold(self) -> None:
+        """Make sure that it is the one that was served before, and ours alone. NotThisRoot, RootLocked, OSError."""
+        if self._lock is not None:
+            if _identity(layout.lock_file(self.path)) == self._identity:
+                return
+            self.close()  # the lock's file is gone: the folder was removed, or something was mounted over it
+        recognise(self.path, self._client_dir)
+        self._lock = RootLock(self.path)
+        self._identity = _identity(layout.lock_file(self.path))
+        remember(self.path, self._client_dir)
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def recognise(path: str, client_dir: str) -> None:
+    """NotThisRoot where another root was served from this path and is not there now. Nothing is written."""
+    remembered = _read(_memory(path, client_dir))
+    if remembered is None:
+        return
+    found = _read(layout.root_id_file(path))
+    if found == remembered or (found is None and _has_sessions(path)):
+        return  # without an id, but with sessions: somebody removed `.nexusd`, or restored an old copy
+    if found is not None or _was_served(path, client_dir):
+        raise NotThisRoot(path)
+
+
+def remember(path: str, client_dir: str) -> None:
+    """Give the root an id where it has none, and remember it. OSError."""
+    remembered = _read(_memory(path, client_dir))
+    found = _read(layout.root_id_file(path))
+    if found is None:
+        found = remembered or os.urandom(8).hex()
+        atomic.private_folder(os.path.dirname(layout.root_id_file(path)))
+        atomic.replace(layout.root_id_file(path), f"{found}\n".encode())
+    if found != remembered:
+        atomic.private_folder(os.path.dirname(_memory(path, client_dir)))
+        atomic.replace(_memory(path, client_dir), f"{found}\n".encode())
+
+
+def forget(path: str, client_dir: str) -> None:
+    """Whatever is at this path next is a root of its own."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_memory(path, client_dir))
+
+
+def _memory(path: str, client_dir: str) -> str:
+    digest = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:16]
+    return os.path.join(client_dir, "roots", digest)
+
+
+def _read(path: str) -> str | None:
+    data = atomic.read_small(path, 100)
+    return data.decode(errors="replace").strip() or None if data is not None else None
+
+
+def _has_sessions(path: str) -> bool:
+    try:
+        names = os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return any(os.path.lexists(layout.SessionFolder(path, name).state) for name in names)
+
+
+def _was_served(path: str, client_dir: str) -> bool:
+    """Whether the local records point to a session's folder in this root."""
+    sessions = os.path.join(client_dir, "sessions")
+    try:
+        names = os.listdir(sessions)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    for name in names:
+        pointer = atomic.read_small(os.path.join(sessions, name, layout.POINTER), 8192)
+        if pointer is not None and os.path.dirname(os.fsdecode(pointer.rstrip(b"\n"))) == os.path.abspath(path):
+            return True
+    return False
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
