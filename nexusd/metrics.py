@@ -9,8 +9,6 @@ from prometheus_client import CollectorRegistry, write_to_textfile
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
-from nexusd.bridge.link import now
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -67,7 +65,7 @@ class Metrics(Collector):
         yield left
         yield paused
         rejected = GaugeMetricFamily("nexusd_sessions_skipped", "Sessions of the configuration that do not run")
-        rejected.add_metric([], len(self._supervisor.skipped))
+        rejected.add_metric([], len(self._supervisor.blocked) + len(self._supervisor.config.skipped))
         yield rejected
         written = GaugeMetricFamily("nexusd_last_write_timestamp_seconds", "When this file was written")
         written.add_metric([], time.time())
@@ -93,8 +91,8 @@ class Metrics(Collector):
             name = [session.name]
             unsent.add_metric(name, session.unsent)
             failed.add_metric(name, session.failed)
-            if session.lease_until is not None:
-                expiry.add_metric(name, session.lease_until - now())
+            if session.lifetime.remaining is not None:
+                expiry.add_metric(name, session.lifetime.remaining)
             if session.state.last_poll_at is not None:
                 polled.add_metric(name, session.state.last_poll_at)
             state.add_metric([session.name, session.standing.status.value], 1)

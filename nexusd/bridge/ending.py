@@ -23,8 +23,8 @@ async def end(session: Session, event: Event, text: str) -> None:
     mark = f"{ended.value}-{session.digest[:12]}"
 
     def change(state: State) -> None:
-        if ended is Status.EXPIRED or ended is Status.LEFT:  # `stopped` is tried again at the next start
-            state.ended, state.asked_again = ended.value, 0
+        if ended is not Status.STOPPED:  # that one is tried again at the next start
+            state.ended, state.asked_again = "expired" if ended is Status.EXPIRED else "left", 0
         if mark not in state.noticed:
             state.noticed.append(mark)
 

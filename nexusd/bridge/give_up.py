@@ -1,4 +1,4 @@
-"""When a file is tried no longer: the reasons for which it goes to failed/ that are no refusal in the protocol's words."""
+"""When a file is tried no longer: the reasons for failed/ that are no refusal in the protocol's words."""
 
 from __future__ import annotations
 

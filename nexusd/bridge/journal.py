@@ -58,7 +58,7 @@ class Journal:
         return changed
 
     def check(self) -> None:
-        """FolderChanged where another folder stands in the place of the one that was opened, or none. Before a write."""
+        """Before a write: FolderChanged where another folder, or none, is in the place of the one that was opened."""
         if self._folder.identity() != self._identity:
             raise FolderChanged(self._folder.path)
 

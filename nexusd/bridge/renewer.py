@@ -96,7 +96,7 @@ class Renewer:
         return int(wanted)
 
     def _asked_too_much(self, fault: RequestError) -> None:
-        """The server refuses this time to live: said once, and renewed with what it names, or with the session's own."""
+        """The server refuses this time to live: said once, and renewed with what it names, or the session's own."""
         session, wanted = self._session, self._session.settings.ttl
         if wanted is None:
             return

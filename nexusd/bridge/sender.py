@@ -225,7 +225,7 @@ class Sender:
             raise
         except Exception as second:
             # Not even that: it stays where it is, and the next start looks at it again.
-            session.log.error("outbox.stuck", file=file, exc_info=second)
+            session.log.exception("outbox.stuck", file=file, exc_info=second)
         self._done(delivery)
         return 0.0
 

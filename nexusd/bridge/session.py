@@ -103,7 +103,7 @@ class Session:
         self.key = self.client_dir.key(self.id)
         self.joined = bool(self.agent)
         self.secrets.add(self.id, self.key)
-        if self.state.ended == Status.LEFT and self.joined:
+        if self.state.ended == "left" and self.joined:
             self.state.ended = ""  # the user has entered it again since
             ending.forget(self.state)
         if self.state.ended:
@@ -234,6 +234,7 @@ class Session:
         await self.commit([said], change)
 
     def count_failed(self) -> None:
+        """Count the files in `failed/`, which others may take away. OSError."""
         self.failed = sum(1 for name in os.listdir(self.folder.failed) if not name.endswith(ERROR))
 
     # ---- the end

@@ -11,7 +11,7 @@ from nexusd.bridge.link import LONG_POLL, LONG_POLLS, WINDOW, Link
 from nexusd.errors import Fate, RequestError
 from nexusd.wire.records import Health
 from tests import virtual
-from tests.bridge.world import World, lost, refusal, unreachable
+from tests.bridge.world import SERVER, World, lost, refusal, unreachable
 
 
 def linked(run, main, *, health: dict | RequestError | None = None):
@@ -40,10 +40,11 @@ ABLE = {"capabilities": {"messageFormat": ["text", "json"], "longPoll": True}}
 def test_what_a_server_can_do_is_asked_once_for_all_sessions_and_again_after_a_while(run):
     async def main(link: Link, server):
         assert set(await asyncio.gather(*(link.takes_json() for _ in range(20)))) == {True}
-        assert await link.long_poll() == LONG_POLL
+        assert link.long_poll() == LONG_POLL
         assert len(server.asked("health")) == 1
         await asyncio.sleep(links.CAPS_LIFETIME + 1)
         await link.takes_json()
+        await asyncio.sleep(1)  # asked meanwhile; nobody waits for it
         assert len(server.asked("health")) == 2
 
     linked(run, main, health=ABLE)
@@ -52,39 +53,129 @@ def test_what_a_server_can_do_is_asked_once_for_all_sessions_and_again_after_a_w
 @pytest.mark.parametrize("health", [{}, {"capabilities": {"longPoll": "yes"}}, refusal(404), refusal(404, "not_found")])
 def test_an_old_server_takes_text_and_holds_no_poll_back(run, health):
     async def main(link: Link, server):
-        return await link.takes_json(), await link.long_poll(), len(server.asked("health"))
+        return await link.takes_json(), link.long_poll(), len(server.asked("health"))
 
     assert linked(run, main, health=health) == (False, 0, 1)
 
 
-@pytest.mark.parametrize("fault", [unreachable(), lost(), refusal(429, "rate_limit_exceeded")])
-def test_a_server_that_does_not_answer_is_not_taken_for_an_old_one(run, fault):
-    async def main(link: Link, _):
-        with pytest.raises(RequestError) as caught:
-            await link.takes_json()
-        return caught.value.fate
+@pytest.mark.parametrize(
+    "fault", [unreachable(), lost(), refusal(429, "rate_limit_exceeded"), refusal(404), refusal(500)]
+)
+def test_case_103_whatever_health_answers_what_was_known_counts_on(run, fault):
+    async def main(link: Link, server):
+        assert await link.takes_json() is True
+        server.faults["health"] = [fault] * 3
+        server.health = original
+        await asyncio.sleep(links.CAPS_LIFETIME + 1)
+        assert await link.takes_json() is True
+        assert link.long_poll() == LONG_POLL
 
-    assert linked(run, main, health=fault) is fault.fate
+    original = None
+
+    async def begin(world: World):
+        nonlocal original
+        original = world.server.health
+        world.server.holds = True
+        link = Link(SERVER, world.config)
+        link.client = world.server
+        return await main(link, world.server)
+
+    run(begin)
+
+
+def test_case_103_nothing_waits_for_a_health_that_hangs_but_what_has_nothing_else_to_go_by(run):
+    async def main(link: Link, server):
+        began = asyncio.get_running_loop().time()
+        assert link.long_poll() == 0
+        assert asyncio.get_running_loop().time() == began
+        assert await link.takes_json() is False
+        assert asyncio.get_running_loop().time() - began < links.PATIENCE + 1
+        assert await link.takes_json() is False
+        assert asyncio.get_running_loop().time() - began < links.PATIENCE + 1
+        await link.close()
+
+    async def begin(world: World):
+        async def hang():
+            await asyncio.sleep(3600)
+
+        world.server.health = hang
+        link = Link(SERVER, world.config)
+        link.client = world.server
+        return await main(link, world.server)
+
+    run(begin)
+
+
+def test_case_118_a_new_connection_is_a_hint_and_an_uptime_that_fell_a_restart(run):
+    async def main(link: Link, server):
+        await link.learned()
+        asked = len(server.asked("health"))
+        await link.look_for_a_restart()
+        await asyncio.sleep(links.HINTED + 1)
+        await link.look_for_a_restart()
+        assert len(server.asked("health")) == asked  # no new connection
+        server.connections += 1
+        await link.look_for_a_restart()
+        assert (len(server.asked("health")), link.restarts) == (asked + 1, 1)  # it always says that it is up for 5 s
+        server.connections += 1
+        await link.look_for_a_restart()
+        assert len(server.asked("health")) == asked + 1  # once a minute at most
+
+    async def begin(world: World):
+        link = Link(SERVER, world.config)
+        link.client = world.server
+        return await main(link, world.server)
+
+    run(begin)
 
 
 def test_no_more_than_some_polls_are_held_at_once(run):
     async def main(link: Link, _):
+        await link.learned()
         with link.holding():
-            assert await link.long_poll() == LONG_POLL
+            assert link.long_poll() == LONG_POLL
             link._held = LONG_POLLS - 1
             with link.holding():
-                assert await link.long_poll() == 0
-            assert await link.long_poll() == LONG_POLL
+                assert link.long_poll() == 0
+            assert link.long_poll() == LONG_POLL
 
     linked(run, main, health=ABLE)
 
 
-@pytest.mark.parametrize(
-    ("retry_after", "seconds"), [(None, WINDOW), (0.0, 1.0), (0.2, 1.0), (7.0, 7.0), (300.0, 300.0)]
-)
-def test_a_server_that_is_too_busy_is_left_alone_by_all(run, retry_after, seconds):
+TIMES = [(None, WINDOW), (0.0, 1.0), (0.2, 1.0), (7.0, 7.0), (300.0, 300.0)]
+
+
+def busy(retry_after: float | None = 60.0) -> RequestError:
+    return RequestError(Fate.WAIT, "rate_limit_exceeded", "y", status=429, retry_after=retry_after)
+
+
+@pytest.mark.parametrize(("retry_after", "seconds"), TIMES)
+def test_a_server_that_is_too_busy_for_polls_is_left_alone_by_all(run, retry_after, seconds):
     async def main(link: Link, _):
-        assert link.wait_for(RequestError(Fate.WAIT, "x", "y", retry_after=retry_after)) == seconds
+        assert link.limited("a", busy(retry_after), everybody=True) == seconds
         return link.budget.paused_for
 
     assert linked(run, main) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(("retry_after", "seconds"), TIMES)
+def test_case_111_a_send_that_is_too_much_pauses_nobody_else_until_a_second_session_gets_one(run, retry_after, seconds):
+    async def main(link: Link, _):
+        assert link.limited("a", busy(retry_after), everybody=False) == seconds
+        assert link.limited("a", busy(retry_after), everybody=False) == seconds
+        assert link.budget.paused_for == 0
+        link.limited("b", busy(retry_after), everybody=False)
+        return link.budget.paused_for
+
+    assert linked(run, main) == pytest.approx(seconds)
+
+
+def test_case_111_a_session_that_holds_all_it_can_concerns_nobody_else(run):
+    full = RequestError(Fate.WAIT, "session_memory_full", "y", status=503, retry_after=60.0)
+
+    async def main(link: Link, _):
+        link.limited("a", full, everybody=False)
+        link.limited("b", full, everybody=False)
+        return link.budget.paused_for
+
+    assert linked(run, main) == 0

@@ -246,9 +246,9 @@ def test_after_a_full_disk_nothing_is_lost_and_nothing_doubled(run, monkeypatch)
         world.server.say("two")
         world.server.say("three")
         await world.live(300, close=False)
-        assert world.heard() == ["one"] or world.session.standing.status == "backoff"
+        assert world.heard() == ["one"] or world.session.standing.status == "blocked"
         assert world.session.state.cursor == 1
-        assert "No space" in world.view()["lastError"]
+        assert "the disk is full" in world.view()["lastError"]
         failing[0] = False
         await world.live(100)
         assert world.heard() == ["one", "two", "three"]

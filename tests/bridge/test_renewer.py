@@ -112,7 +112,7 @@ def test_a_message_either_way_makes_it_wanted_again(run, who):
         assert world.notices()[:2] == ["lapsing", "lapsing"]
         assert len({line["id"] for line in world.inbox() if line.get("notice") == "lapsing"}) == 2
 
-    run(main, renew_for='"20m"')
+    run(main, renew_for='"21m"')
 
 
 def test_never_is_never(run):

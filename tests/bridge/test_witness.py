@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nexusd.bridge import witness
 from nexusd.bridge.outgoing import Outgoing
+from nexusd.bridge.sift import Known
 from nexusd.wire import batch
 
 JSON = st.recursive(
@@ -27,7 +28,8 @@ def msg(cursor: int, text: str | None = "hello", **more: object) -> batch.Messag
 
 
 def find(messages: list[batch.Message], sent: Outgoing, *, keyed: bool = True, above: int | None = 5):
-    ours = witness.candidates(batch.Batch(messages), agent="me", keyed=keyed, above=above)
+    known = Known(None, "", frozenset, agent="me", keyed=keyed, greeted=True)
+    ours = witness.candidates(batch.Batch(messages), known, above=above)
     found = witness.find(ours, sent)
     return None if found is None else (found[0].cursor, found[1])
 

@@ -124,6 +124,13 @@ class Server:
             **({"expiresAt": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", at)} if self.expires else {}),
         }
 
+    connections = 1
+    server_time: float | None = None
+
+    async def session(self, session: str, *, fresh: bool = False) -> records.Session:
+        async with self._request("session"):
+            return records.Session.of({"sessionId": session, "agents": list(self.members), **self._lease()})
+
     async def join(self, _: str, agent: str) -> records.Joined:
         async with self._request("join"):
             if agent in self.members:

@@ -339,7 +339,7 @@ def test_a_bounced_file_is_named_in_the_text(nexus, box):
 def test_a_session_may_be_given_by_its_folder_wherever_its_secrets_are(nexus, box, tmp_path, told):
     root = tmp_path / "root"
     (root / ".nexusd").mkdir()
-    (root / ".nexusd" / "daemon.json").write_text(json.dumps({"clientDir": nexus.home}))
+    (root / "daemon.json").write_text(json.dumps({"clientDir": nexus.home}))
     del nexus.env["NEXUS_CLIENT_DIR"]
     nexus.env["HOME"] = str(tmp_path / "elsewhere")
     box.append("a")
@@ -363,7 +363,7 @@ def test_a_session_may_be_given_by_its_folder_wherever_its_secrets_are(nexus, bo
 def test_a_folder_that_is_nobodys_is_said(nexus, tmp_path, report):
     (tmp_path / "none").mkdir()
     (tmp_path / ".nexusd").mkdir()
-    (tmp_path / ".nexusd" / "daemon.json").write_text(report)
+    (tmp_path / "daemon.json").write_text(report)
     del nexus.env["NEXUS_CLIENT_DIR"]
     for name, word in (("none", "no daemon has served"), ("nothing", "no such folder")):
         ran = nexus("read", str(tmp_path / name))

@@ -66,8 +66,14 @@ class Server:
 
     # ---- as the client
 
+    connections = 1
+    server_time: float | None = None
+
     def remaining(self, lease: records.Lease) -> float | None:
         return lease.ttl
+
+    async def session(self, session: str, *, fresh: bool = False) -> records.Session:
+        return records.Session.of({"sessionId": session, "agents": ["alice", "bob"]})
 
     async def poll(self, session: str, agent: str, *, after: int | None = None, members: bool = False, wait: int = 0):
         await asyncio.sleep(0)
@@ -142,7 +148,7 @@ class Bench:
     async def turn(self) -> list[str]:
         """A poll and a step of the sender; the faults that came out."""
         faults = []
-        self.session.standing._held_until.clear()  # as if the time of a backoff had passed
+        self.session.standing._holds.clear()  # as if the time of a backoff had passed
         for lane, step in ((Turn.POLL, self.runner._poller.step), (Turn.SEND, self.runner._sender.step)):
             try:
                 await step()

@@ -19,7 +19,7 @@ def test_the_daemons_and_the_relay_end_with_it(how):
     roots = [os.path.dirname(said[name]) for name in ("alice", "bob")]
     pids = []
     for root in roots:
-        report = os.path.join(root, ".nexusd", "daemon.json")
+        report = os.path.join(root, "daemon.json")
         until(lambda report=report: os.path.exists(report), "no report")
         with open(report) as file:
             pids.append(json.load(file)["pid"])

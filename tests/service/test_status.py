@@ -69,7 +69,7 @@ def test_a_halted_daemon_is_said_at_once_and_a_stuck_one_by_its_silence(pair):
     code, seen = until(lambda: (found := status(alice))[1]["daemon"]["halted"] and found)
     assert code == 1
     assert f"kill -CONT {alice.process.pid}" in seen["troubles"][0]
-    report = alice.root / ".nexusd" / "daemon.json"
+    report = alice.root / "daemon.json"
     old = json.loads(report.read_text()) | {"at": "2026-01-01T00:00:00.000Z"}
     report.write_text(json.dumps(old))
     assert status(alice)[1]["daemon"]["stuck"] is True
@@ -85,7 +85,7 @@ def test_a_stuck_daemon_is_said_when_nothing_shows_that_it_is_halted(pair, monke
     alice, _ = pair
     well(alice)
     alice.process.send_signal(signal.SIGSTOP)
-    report = alice.root / ".nexusd" / "daemon.json"
+    report = alice.root / "daemon.json"
     report.write_text(json.dumps(json.loads(report.read_text()) | {"at": "2026-01-01T00:00:00.000Z"}))
     monkeypatch.setattr(overview, "_halted", lambda _: False)
     seen = overview.overview(str(alice.config))
@@ -96,7 +96,7 @@ def test_a_stuck_daemon_is_said_when_nothing_shows_that_it_is_halted(pair, monke
 def test_a_daemon_that_has_just_started_is_not_stuck_for_an_old_report(pair):
     alice, _ = pair
     alice.stop()
-    report = alice.root / ".nexusd" / "daemon.json"
+    report = alice.root / "daemon.json"
     report.write_text(json.dumps({"pid": 1, "at": "2026-01-01T00:00:00.000Z"}))
     alice.start(ready=False)
     until(lambda: status(alice)[1]["daemon"]["running"])

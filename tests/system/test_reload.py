@@ -12,7 +12,7 @@ from tests.world import until
 
 
 def report(daemon):
-    return json.loads((daemon.root / ".nexusd" / "daemon.json").read_text())
+    return json.loads((daemon.root / "daemon.json").read_text())
 
 
 def events(daemon, name):

@@ -156,7 +156,7 @@ def test_a_broken_session_file_keeps_the_old_configuration(pair):
 def test_500_broken_reloads_leave_the_old_configuration_in_force(pair):
     alice, bob = pair
     good = bob.config.read_text()
-    report = bob.root / ".nexusd" / "daemon.json"
+    report = bob.root / "daemon.json"
     faults = ["poll_interval = {n}x", "= {n}", "unknown_{n} = 1", "[sessions.x{n}", 'settle = "-{n}"', "root = {n}"]
     began = time.monotonic()
     for n in range(500):

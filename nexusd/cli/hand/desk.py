@@ -153,7 +153,7 @@ class Desk:
 
         path = os.path.realpath(os.path.expanduser(given_path))
         if "NEXUS_CLIENT_DIR" not in os.environ:
-            report = os.path.join(os.path.dirname(path), ".nexusd", "daemon.json")
+            report = os.path.join(os.path.dirname(path), "daemon.json")
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(report, "rb") as file:
                 self.state = ClientDir(json.load(file)["clientDir"], warn=say)
         for session in self.state.sessions():

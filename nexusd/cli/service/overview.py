@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from nexusd.config.keys import BY_NAME
 from nexusd.config.load import config_file, load
-from nexusd.errors import ConfigError
+from nexusd.errors import ConfigError, UserError
+from nexusd.local_fault import said
 from nexusd.spool import atomic, layout, rootlock
+from nexusd.spool.root import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,14 +34,16 @@ def overview(named: str | None) -> dict[str, Any]:
     daemon, report = _daemon(root)
     if daemon["running"]:
         faults = faults or [str(fault) for fault in report.get("rejected") or []]
-    skipped = report.get("skipped") if daemon["running"] else None
-    skipped = skipped if isinstance(skipped, dict) else {}
+    reported = report.get("sessions") if daemon["running"] and not daemon["stuck"] else None
+    reported = reported if isinstance(reported, dict) else {}
+    place = _place(root, config)
     return {
         "daemon": daemon,
         "config": {"file": config_file(named), "inForce": report.get("config"), "rejected": faults},
         "root": root,
+        "rootError": place,
         "servers": report.get("servers") if daemon["running"] else {},
-        "sessions": [_session(root, name, skipped.get(name)) for name in _names(config, report, root)],
+        "sessions": [_session(root, name, reported.get(name), place) for name in _names(config, report, root)],
     }
 
 
@@ -75,6 +80,18 @@ def _root_of(path: str) -> str:
         if given is not None:
             return str(key.parse(given, os.path.dirname(path)))
     return str(key.parse(key.default, "/"))
+
+
+def _place(root: str, config: Config | None) -> str | None:
+    """Why nothing can be served from the root, whoever runs: seen here too, for the daemon cannot write it there."""
+    try:
+        if config is not None:
+            recognise(root, config.client_dir)
+        if os.path.isdir(root) and os.statvfs(root).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), root)
+    except (OSError, UserError) as fault:
+        return said(fault, root)
+    return None
 
 
 def _daemon(root: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -117,9 +134,9 @@ def _halted(pid: int) -> bool:
 def _names(config: Config | None, report: dict[str, Any], root: str) -> list[str]:
     """The sessions' names: the configuration's, else what the daemon said last, else whatever has a folder."""
     if config is not None:
-        return [session.name for session in config.sessions]
+        return sorted([*(session.name for session in config.sessions), *config.skipped])
     known = report.get("sessions")
-    if isinstance(known, list):
+    if isinstance(known, dict):
         return sorted(map(str, known))
     try:
         folders = os.listdir(root)
@@ -128,19 +145,23 @@ def _names(config: Config | None, report: dict[str, Any], root: str) -> list[str
     return sorted(name for name in folders if os.path.isdir(layout.SessionFolder(root, name).sending))
 
 
-def _session(root: str, name: str, skipped: str | None) -> dict[str, Any]:
-    """One session: what `session.json` says, and what is really in its folders."""
+def _session(root: str, name: str, reported: object, place: str | None) -> dict[str, Any]:
+    """One session: what the daemon and `session.json` say, and what is really in its folders."""
     folder = layout.SessionFolder(root, name)
     view = read(folder.view)
+    told = reported if isinstance(reported, dict) else {}
+    state, error = told.get("state") or view.get("state") or "unknown", told.get("lastError", view.get("lastError"))
+    if place is not None:
+        state, error = "blocked", place
     unsent = [*_times(folder.outbox), *_claimed(folder.sending)]
     failed = list(_times(folder.failed, layout.ERROR))
     expires_in = age(view.get("expiresAt"))
     return {
         **view,
         "session": name,
-        "state": "skipped" if skipped else view.get("state") or "unknown",
+        "state": state,
+        "lastError": error,
         "folder": folder.path,
-        "skipped": skipped,
         "expiresIn": None if expires_in is None else round(-expires_in),
         "unsent": len(unsent),
         "oldestUnsent": _oldest(unsent),

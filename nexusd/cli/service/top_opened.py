@@ -39,7 +39,7 @@ def _head(shown: Shown, session: Mapping[str, Any]) -> list[Row]:
         Row(f"members: {', '.join(_member(shown, m) for m in session.get('members') or []) or 'not known'}"),
         Row(f"unsent {session['unsent']}, failed {session['failed']}; {plain(session['folder'])}"),
     ]
-    if error := session.get("skipped") or session.get("lastError"):
+    if error := session.get("lastError"):
         head.append(Row(f"trouble: {plain(error)}", "doubtful"))
     return head
 

@@ -27,12 +27,12 @@ def span(seconds: float) -> str:
 def _daemon(seen: dict[str, Any]) -> list[str]:
     daemon, rejected = seen["daemon"], seen["config"]["rejected"]
     pid = daemon["pid"]
-    found = []
+    found = [f"nothing can be served: {seen['rootError']}"] if seen.get("rootError") else []
     if not daemon["running"]:
         found.append(f"nexusd is not running on {seen['root']}; start it: nexusd run, or systemctl --user start nexusd")
     elif daemon["halted"]:
         found.append(f"nexusd (pid {pid}) has been halted by a signal; let it go on: kill -CONT {pid}")
-    elif daemon["stuck"]:
+    elif daemon["stuck"] and not seen.get("rootError"):
         found.append(
             f"nexusd (pid {pid}) is stuck: no sign of life for {span(daemon['silentFor'])}; "
             f"look at its log, then end it: kill -9 {pid} (nothing is lost)"
@@ -48,17 +48,20 @@ def _session(seen: dict[str, Any], session: dict[str, Any]) -> list[str]:
     if not seen["daemon"]["running"]:
         return [f"{session['unsent']} unsent"] if session["unsent"] else []
     if state == "skipped":
-        return [f"it is not served: {session['skipped']}"]
+        return [f"it is not served: {error}"]
+    if state == "blocked" and seen.get("rootError"):
+        return []  # said once, for all of them
     found = []
-    ended = {
-        "expired": f"it has expired; nexusd remove {name}, and add a new one",
+    told = {
+        "blocked": f"blocked on this machine; it goes on by itself once that has passed: {error}",
+        "expired": f"it has expired; nexusd remove {name}, and add a new one (it is asked for again for an hour)",
         "left": f"it was left by hand; nexusd remove {name}",
         "stopped": f"it stopped and waits for you: {error}",
         "evicted": f"the server put us out: {error or 'we are let in again by and by'}",
         "unknown": "the daemon has not taken it up yet; look again in a second, then at its log",
     }
-    if state in ended:
-        found.append(ended[state])
+    if state in told:
+        found.append(told[state])
     polled = age(session.get("lastPollAt"))
     if state in ("backoff", "joining") and error and (polled is None or polled > WAITED):
         found.append(f"{'never reached' if polled is None else f'not reached for {span(polled)}'}: {error}")
