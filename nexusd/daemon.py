@@ -21,9 +21,9 @@ from nexusd.errors import RootLocked, UserError
 from nexusd.local_fault import said
 from nexusd.log import configure
 from nexusd.reload import Reloader
+from nexusd.root import Root
 from nexusd.secrets import Secrets
 from nexusd.spool import atomic, layout
-from nexusd.spool.root import Root
 from nexusd.timestamps import stamp
 
 if TYPE_CHECKING:

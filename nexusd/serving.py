@@ -16,7 +16,8 @@ import os
 
 from nexusd.clientdir import ClientDir, is_session_id
 from nexusd.spool import atomic
-from nexusd.spool.layout import POINTER
+
+POINTER = "nexusd"
 
 
 class Serving:

@@ -35,8 +35,8 @@ class Known:
     greeted: bool
     keep_own: bool = False
     memory: AbstractSet[int] | None = None
-    sent: AbstractSet[str] = frozenset()  # ids of messages that are certainly ours
     reach: Callable[[], int | None] = lambda: None
+    sent: AbstractSet[str] = frozenset()  # ids of messages that are certainly ours
 
     def is_own(self, message: Message) -> bool:
         """True if we sent it: our agent id, and verified if we send with a key, or an id that a receipt of ours has."""

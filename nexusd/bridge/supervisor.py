@@ -17,10 +17,10 @@ from nexusd.bridge.states import Status
 from nexusd.clientdir import ClientDir
 from nexusd.errors import UserError
 from nexusd.local_fault import said
+from nexusd.root import Root
 from nexusd.serving import Serving
 from nexusd.spool import known_seq
 from nexusd.spool.layout import SessionFolder
-from nexusd.spool.root import Root
 from nexusd.wire.address import server_url
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from nexusd.spool import atomic
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 LONGEST_NAME = 200  # bytes of a dropped file's name; sent/NAME.receipt.json must still fit in 255
-POINTER = "nexusd"  # in a session's local record: names its folder
 RECEIPT = ".receipt.json"
 ERROR = ".error.json"
 _UNFINISHED = ("~", ".tmp", ".part", ".swp", ".crdownload")

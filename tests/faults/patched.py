@@ -10,10 +10,17 @@ def look_back() -> None:
     """Look back often, not every five minutes."""
     from nexusd.bridge import poller
 
-    poller.LOOK_BACK = 0.3
+    poller.LOOK_BACK = poller.SOONEST = 0.3
 
 
-CHANGES = {"look_back": look_back}
+def doubt() -> None:
+    """Believe sooner that a session is over: in seconds, not in half a minute and an hour."""
+    from nexusd.bridge import ending, expiry
+
+    expiry.BELIEVED_AFTER, ending.AGAIN = 1.0, (0.5, 1.0, 1.5)
+
+
+CHANGES = {"look_back": look_back, "doubt": doubt}
 
 
 def main() -> None:

@@ -156,7 +156,7 @@ def test_a_file_that_waits_for_long_needs_a_person(pair, relay):
     assert "1 unsent, the oldest for 50 min" in seen["troubles"][0]
 
 
-def test_a_skipped_session_is_shown_with_the_reason(pair):
+def test_a_session_that_cannot_be_opened_is_shown_with_the_reason(pair):
     alice, _ = pair
     session = next(alice.client_dir.joinpath("sessions").iterdir())
     alice.stop()
@@ -165,7 +165,7 @@ def test_a_skipped_session_is_shown_with_the_reason(pair):
     dropin = alice.home / "sessions.d" / "chat.toml"
     dropin.write_text(dropin.read_text() + 'server = "https://other.invalid"\n')
     alice.start()
-    code, seen = until(lambda: (found := status(alice))[1]["sessions"][0]["state"] == "skipped" and found)
+    code, seen = until(lambda: (found := status(alice))[1]["sessions"][0]["state"] == "blocked" and found)
     assert code == 1
     assert "elsewhere.invalid" in seen["troubles"][0]
 

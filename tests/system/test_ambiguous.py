@@ -103,7 +103,9 @@ def test_case_57_without_echo_resend_is_at_least_once_and_every_doubtful_one_is_
     posts = {
         text: sum(text in r.body.decode() and f'"{text}"' in r.body.decode() for r in sends(server)) for text in texts
     }
-    assert max(posts.values()) <= 3
+    broken = {number for kind, number, fault in server.done if kind == "send" and fault.startswith("status_5")}
+    lost = [r for r in sends(server) if r.number not in broken]  # a 5xx is tried for as long as give_up_after says
+    assert max(sum(f'"{text}"' in r.body.decode() for r in lost) for text in texts) <= 3
     for n, text in enumerate(texts):
         name = f"{n}.txt"
         if (folder / "failed" / name).exists():

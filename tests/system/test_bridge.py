@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 
+from tests.faults.patched import prefix
 from tests.world import NEXUS, checked_seq, until
 
 
@@ -78,14 +79,19 @@ def test_a_second_daemon_on_a_root_exits_75_and_names_the_first(pair):
     assert json.loads(second.stdout)["error"] == "root_locked"
 
 
-def test_a_session_served_from_another_root_is_skipped_and_said(pair):
-    alice, _ = pair
+def test_case_120_a_session_served_from_another_root_is_blocked_and_taken_over_when_that_daemon_ends(pair):
+    alice, bob = pair
     alice.configure(extra='root = "elsewhere"')
     alice.process, first = None, alice.process
     alice.start()
-    until(lambda: [e for e in alice.events() if e["event"] == "session.skipped" and "another nexusd" in e["error"]])
-    alice.close()
-    alice.process = first
+    until(lambda: [e for e in alice.events() if e["event"] == "session.blocked" and "another nexusd" in e["error"]])
+    alice.root = alice.home / "elsewhere"
+    assert alice.command("status", check=False).returncode == 1
+    first.terminate()
+    first.wait()
+    bob.drop("chat", "a.txt", "are you there?")
+    until(lambda: alice.texts("chat") == ["are you there?"], "it was not taken over", patience=60)
+    until(lambda: alice.command("status", check=False).returncode == 0)
 
 
 def test_once_makes_one_pass_and_exits(relay, daemons):
@@ -103,13 +109,13 @@ def test_once_makes_one_pass_and_exits(relay, daemons):
 def test_an_expired_session_is_said_once_and_what_is_dropped_is_bounced(relay, daemons):
     alice = daemons("alice", relay.url)
     alice.configure(sessions=f'[sessions.ghost]\nid = "{"f" * 48}"\n')
-    alice.start()
+    alice.start(prefix=prefix("doubt"))
     alice.drop("ghost", "a.txt", "anyone?")
     until(lambda: "expired" in alice.notices("ghost"), patience=60)  # believed on the second answer, 30 s later
     assert alice.error("ghost", "a.txt")["error"] == "expired"
     until(lambda: alice.view("ghost")["state"] == "expired")
     alice.stop()
-    alice.start()
+    alice.start(prefix=prefix("doubt"))
     alice.drop("ghost", "b.txt", "still there?")
     alice.error("ghost", "b.txt")
     assert alice.notices("ghost").count("expired") == 1

@@ -16,8 +16,8 @@ from nexusd.config.keys import BY_NAME
 from nexusd.config.load import config_file, load
 from nexusd.errors import ConfigError, UserError
 from nexusd.local_fault import said
+from nexusd.root import recognise
 from nexusd.spool import atomic, layout, rootlock
-from nexusd.spool.root import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,9 @@ def overview(named: str | None) -> dict[str, Any]:
         "root": root,
         "rootError": place,
         "servers": report.get("servers") if daemon["running"] else {},
-        "sessions": [_session(root, name, reported.get(name), place) for name in _names(config, report, root)],
+        "sessions": [
+            _session(root, name, reported.get(name), report.get("at"), place) for name in _names(config, report, root)
+        ],
     }
 
 
@@ -87,11 +89,10 @@ def _place(root: str, config: Config | None) -> str | None:
     try:
         if config is not None:
             recognise(root, config.client_dir)
-        if os.path.isdir(root) and os.statvfs(root).f_flag & os.ST_RDONLY:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS), root)
+        read_only = os.path.isdir(root) and os.statvfs(root).f_flag & os.ST_RDONLY
     except (OSError, UserError) as fault:
         return said(fault, root)
-    return None
+    return said(OSError(errno.EROFS, ""), root) if read_only else None
 
 
 def _daemon(root: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -145,11 +146,11 @@ def _names(config: Config | None, report: dict[str, Any], root: str) -> list[str
     return sorted(name for name in folders if os.path.isdir(layout.SessionFolder(root, name).sending))
 
 
-def _session(root: str, name: str, reported: object, place: str | None) -> dict[str, Any]:
-    """One session: what the daemon and `session.json` say, and what is really in its folders."""
+def _session(root: str, name: str, reported: object, report_at: object, place: str | None) -> dict[str, Any]:
+    """One session: what the daemon or `session.json` said last, and what is really in its folders."""
     folder = layout.SessionFolder(root, name)
     view = read(folder.view)
-    told = reported if isinstance(reported, dict) else {}
+    told = reported if isinstance(reported, dict) and _is_older(folder.view, report_at) else {}
     state, error = told.get("state") or view.get("state") or "unknown", told.get("lastError", view.get("lastError"))
     if place is not None:
         state, error = "blocked", place
@@ -169,6 +170,14 @@ def _session(root: str, name: str, reported: object, place: str | None) -> dict[
         "oldestFailed": _oldest(failed),
         "newestFailed": round(time.time() - max(failed)) if failed else None,
     }
+
+
+def _is_older(path: str, report_at: object) -> bool:
+    """Whether a file is older than the daemon's report, or not there."""
+    reported, written = age(report_at), None
+    with contextlib.suppress(OSError):
+        written = time.time() - os.stat(path).st_mtime
+    return written is None or reported is None or written > reported
 
 
 def _times(path: str, note: str | None = None) -> Iterator[float]:

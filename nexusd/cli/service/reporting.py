@@ -32,7 +32,7 @@ def status_arguments(parser: ArgumentParser) -> None:
     config_argument(parser)
     parser.epilog = (
         "Exit status 0 when all is well; 1 when something needs a person: the daemon is not running or stuck, its "
-        "configuration was rejected, a session is skipped, blocked, expired, evicted, left or stopped, or about to expire, "
+        "configuration was rejected, a session is skipped, blocked, expired, evicted, left, stopped or soon to expire, "
         "a server was not reached or a file not sent for ten minutes, or a file came to failed/ within a day."
     )
 

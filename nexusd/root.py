@@ -10,6 +10,8 @@ import contextlib
 import hashlib
 import os
 
+from nexusd import serving
+from nexusd.clientdir import ClientDir
 from nexusd.errors import UserError
 from nexusd.spool import atomic, layout
 from nexusd.spool.rootlock import RootLock
@@ -104,16 +106,9 @@ def _has_sessions(path: str) -> bool:
 
 def _was_served(path: str, client_dir: str) -> bool:
     """Whether the local records point to a session's folder in this root."""
-    sessions = os.path.join(client_dir, "sessions")
-    try:
-        names = os.listdir(sessions)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    for name in names:
-        pointer = atomic.read_small(os.path.join(sessions, name, layout.POINTER), 8192)
-        if pointer is not None and os.path.dirname(os.fsdecode(pointer.rstrip(b"\n"))) == os.path.abspath(path):
-            return True
-    return False
+    records = ClientDir(client_dir)
+    folders = (serving.folder(records, session) for session in records.sessions())
+    return any(os.path.dirname(folder) == os.path.abspath(path) for folder in folders if folder)
 
 
 def _identity(path: str) -> tuple[int, int] | None:
