@@ -20,6 +20,10 @@ async def enter(session: Session) -> None:
 
     With `agent_id_taken` and no record that it was us who joined, it may be somebody else's: stop, a person decides.
     """
+    recorded = session.client_dir.agent(session.id)
+    if recorded is not None:  # the user has entered it with the client since it was opened
+        session.is_now(recorded, session.client_dir.key(session.id))
+        return
     if session.state.joined:
         await end(
             session, Event.LEFT, "the session was left by hand: its local record is gone; `nexusd add` enters again"

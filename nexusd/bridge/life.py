@@ -106,6 +106,10 @@ class Life:
         self._on_change(self)
         self._lane.wake()
 
+    def ended(self) -> None:
+        """The session has ended: from now on its local record is looked at, now and then."""
+        self._lane.wake(RECORD)
+
     async def close(self, patience: float) -> None:
         """End it; what is under way gets `patience` seconds."""
         await self._lane.close()

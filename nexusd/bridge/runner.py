@@ -33,7 +33,7 @@ HOOK_AGAIN = 60.0  # seconds until a hook is tried again that failed for a reaso
 class Runner(Listener):
     """Runs one session. `on_broken` is told why when it cannot go on, and must be opened anew from its files.
 
-    `on_shown_change` is called when something changed that is shown of all sessions together.
+    `on_ended` is called when it has ended, `on_shown_change` when something changed that is shown of all sessions.
     """
 
     def __init__(
@@ -42,10 +42,12 @@ class Runner(Listener):
         rng: Random,
         *,
         on_broken: Callable[[str], None] = lambda _: None,
+        on_ended: Callable[[], None] = lambda: None,
         on_shown_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.session = session
         self._on_broken = on_broken
+        self._on_ended = on_ended
         self._on_shown_change = on_shown_change
         self._poller = Poller(session, rng, on_ready=self._ready)
         self._sender = Sender(session, on_sent=self._sent)
@@ -147,6 +149,7 @@ class Runner(Listener):
         """A message went either way, or the session ended or goes on."""
         if self.session.standing.ended:
             self.send.wake()
+            self._on_ended()
         self.renew.wake()
 
     def server_restarted(self) -> None:

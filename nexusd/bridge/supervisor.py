@@ -186,7 +186,7 @@ class Supervisor:
         except BaseException:
             self._serving.release(config.id)
             raise
-        return Runner(session, self._rng, on_broken=life.broken, on_shown_change=self._stir)
+        return Runner(session, self._rng, on_broken=life.broken, on_ended=life.ended, on_shown_change=self._stir)
 
     def _changed(self, life: Life) -> None:
         """A session was opened or closed, or cannot be opened."""
