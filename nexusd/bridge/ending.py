@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from nexusd.bridge.session import Session
     from nexusd.spool.state import State
 
-AGAIN = (300.0, 900.0, 3600.0)  # seconds after which an expired session is asked for again; files wait until the last
+# An expired session is asked for again: a node that was wrong may be mended. Files wait until the last question.
+ASKED_EVERY = 240.0  # seconds: what has passed is noticed within five minutes
+ASKED = 15  # times: an hour
 
 
 async def end(session: Session, event: Event, text: str) -> None:
@@ -31,7 +33,7 @@ async def end(session: Session, event: Event, text: str) -> None:
     said = line.notice(ended.value, mark, session.secrets.removed(text))
     await session.commit([] if mark in session.state.noticed else [said], change)
     session.asked_in_this_life = True
-    session.asked_again_at = now() + until_asked(0)
+    session.asked_again_at = now() + ASKED_EVERY
     session.standing.happened(event, text)
     session.listener.activity()
 
@@ -52,8 +54,3 @@ def forget(state: State) -> None:
     """What was said of an end is said again at the next one."""
     endings = tuple(status.value for status in ENDED)
     state.noticed = [mark for mark in state.noticed if not mark.startswith(endings)]
-
-
-def until_asked(asked: int) -> float:
-    """Seconds from one question to the next, after so many."""
-    return AGAIN[min(asked, len(AGAIN) - 1)] - (AGAIN[asked - 1] if 0 < asked < len(AGAIN) else 0.0)

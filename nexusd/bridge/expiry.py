@@ -47,9 +47,9 @@ async def gone(session: Session, words: str, lane: Turn) -> float:
     return 0.0
 
 
-async def _is_gone(session: Session) -> bool:
-    """Whether three looks in a row do not find it. RequestError where one of them tells nothing."""
-    for _ in range(LOOKS):
+async def _is_gone(session: Session, looks: int = LOOKS) -> bool:
+    """Whether so many looks in a row do not find it. RequestError where one of them tells nothing."""
+    for _ in range(looks):
         try:
             await session.link.client.session(session.id, fresh=True)
         except RequestError as fault:
@@ -66,7 +66,7 @@ async def ask_again(session: Session) -> float | None:
     if wait > 0:
         return wait
     try:
-        found = not await _is_gone(session)
+        found = not await _is_gone(session, looks=1)
     except RequestError as fault:
         session.asked_again_at = now() + RETRY
         session.log.debug("session.asked_again", error=str(fault))
@@ -76,7 +76,7 @@ async def ask_again(session: Session) -> float | None:
         await ending.found(session, f"rejoined-{int(time.time())}", text)
         return 0.0
     if session.asked_in_this_life:  # the first question of a life comes out of turn
-        asked = min(len(ending.AGAIN), session.state.asked_again + 1)
+        asked = min(ending.ASKED, session.state.asked_again + 1)
 
         def change(state: State) -> None:
             state.asked_again = asked
@@ -86,5 +86,5 @@ async def ask_again(session: Session) -> float | None:
     if session.over:
         session.listener.activity()  # what waited for this goes to failed/ now
         return None
-    session.asked_again_at = now() + ending.until_asked(session.state.asked_again)
+    session.asked_again_at = now() + ending.ASKED_EVERY
     return session.asked_again_at - now()

@@ -144,7 +144,7 @@ class Session:
         """Whether nothing will ever be sent here again, and files that wait go to `failed/`."""
         if self.standing.status is not Status.EXPIRED:
             return self.standing.status is Status.LEFT
-        return self.asked_in_this_life and self.state.asked_again >= len(ending.AGAIN)
+        return self.asked_in_this_life and self.state.asked_again >= ending.ASKED
 
     @property
     def state(self) -> states.State:

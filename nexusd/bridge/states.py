@@ -36,7 +36,7 @@ _S, _E = Status, Event
 # The whole list of what stops a session for good: nothing else does. Each outlives a restart of the daemon.
 ENDED = frozenset(
     {
-        _S.EXPIRED,  # it is over; asked for again after 5, 15 and 60 minutes, and at each start
+        _S.EXPIRED,  # it is over; asked for again for an hour, and at each start
         _S.LEFT,  # left by hand; a new local record opens it again
         _S.STOPPED,  # the name is somebody else's, or none is known; a person decides
     }

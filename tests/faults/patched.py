@@ -17,7 +17,7 @@ def doubt() -> None:
     """Believe sooner that a session is over: in seconds, not in half a minute and an hour."""
     from nexusd.bridge import ending, expiry
 
-    expiry.BELIEVED_AFTER, ending.AGAIN = 1.0, (0.5, 1.0, 1.5)
+    expiry.BELIEVED_AFTER, ending.ASKED_EVERY, ending.ASKED = 1.0, 0.5, 3
 
 
 CHANGES = {"look_back": look_back, "doubt": doubt}

@@ -281,8 +281,8 @@ class Liveness(RuleBasedStateMachine):
         if house.supervisor is None:
             house.start()
         began = house.loop.time()
-        last = {name: None for name in IDS}
-        said = {name: False for name in IDS}
+        last = dict.fromkeys(IDS)
+        said = dict.fromkeys(IDS, False)
         while True:
             house.sleep(5.0)
             for name, room in house.rooms.items():
