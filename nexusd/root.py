@@ -101,7 +101,7 @@ def _has_sessions(path: str) -> bool:
         names = os.listdir(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    return any(os.path.lexists(layout.SessionFolder(path, name).state) for name in names)
+    return any(os.path.isdir(layout.SessionFolder(path, name).own) for name in names)
 
 
 def _was_served(path: str, client_dir: str) -> bool:

@@ -31,15 +31,16 @@ class Delivery:
     """One file's way. `proceed` goes a step: seconds to wait, or None once it is in sent/ or failed/.
 
     `inherited`: it was claimed in an earlier life, which may have posted it up to the moment in which it ended.
+    `waited`: seconds for which it lay in the outbox.
     """
 
-    def __init__(self, session: Session, claimed: Claimed, *, inherited: bool = False) -> None:
+    def __init__(self, session: Session, claimed: Claimed, *, inherited: bool = False, waited: float = 0.0) -> None:
         self.claimed = claimed
         self.inherited = inherited
         self.refusal: Refusal | None = None
         self.faults = 0  # of ours, that we do not understand
         self.foreign = ForeignRefusals(session)
-        self.since = now()  # since when it is ours to send
+        self.since = now() - waited  # since when it waits to be sent
         self._session = session
         self._message: outgoing.Outgoing | None = None
         self._sha256 = ""

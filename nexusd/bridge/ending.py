@@ -51,6 +51,6 @@ async def found(session: Session, identity: str, text: str) -> None:
 
 
 def forget(state: State) -> None:
-    """What was said of an end is said again at the next one."""
-    endings = tuple(status.value for status in ENDED)
-    state.noticed = [mark for mark in state.noticed if not mark.startswith(endings)]
+    """We are in: what was said of an end, or of being out, is said again at the next one."""
+    marks = ("evicted", "unverified", *(status.value for status in ENDED))
+    state.noticed = [mark for mark in state.noticed if not mark.startswith(marks)]

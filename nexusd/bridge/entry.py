@@ -67,7 +67,9 @@ def keep_record(session: Session) -> None:
     except OSError as fault:
         session.standing.blocked(RECORD, sentence(fault, session.client_dir.path))
         return
+    # Only now: a state that says that we were in, and no local record, means that the user has left.
     session.unsaved = None
+    session.state.joined, session.state.joining = True, ""
     session.standing.cleared(RECORD)
 
 
@@ -92,7 +94,6 @@ def entered(session: Session, agent: str, key: str | None) -> None:
     """We are in: from here on in memory, and in the local record as soon as that can be written."""
     session.is_now(agent, key)
     session.unsaved = {"server": session.link.server, "key": key, "agent": agent}
-    session.state.joined, session.state.joining = True, ""
     keep_record(session)
 
 

@@ -125,6 +125,8 @@ class Life:
             runner, self.runner = self.runner, None
             await runner.abandon()
             self._broken = False
+            self._on_change(self)
+            return self._backoff.failed()
         return self._open(0.0)
 
     def _open(self, delay: float) -> float | None:

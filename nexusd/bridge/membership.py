@@ -88,19 +88,20 @@ async def _rejoin(session: Session, fault: RequestError, lane: Turn) -> float:
         again_in = max(1.0, recent[0] + HOUR - time.time())
         error = f"put out {REJOINS} times within an hour; trying again later"
         return session.standing.failing(lane, error, Event.PUT_OUT, again_in, told=True)
-    session.state.rejoined_at = [*recent, time.time()]
     session.log.warning("session.rejoining", code=fault.code)
     try:
         joined = await session.link.client.join(session.id, session.agent)
     except RequestError as refusal:
+        if refusal.fate is Fate.MAYBE_SENT:
+            session.state.rejoined_at = [*recent, time.time()]  # it may have put us in
         if refusal.fate is not Fate.REFUSED:
             return await failed(session, refusal, lane)
         if refusal.code == "session_full":
-            identity = f"evicted-{int(recent[0] if recent else time.time())}"
             text = "the server has put us out, and the session is full; nexusd goes on trying"
-            await session.notice("evicted", identity, text)
+            await session.note_once("evicted", "evicted", text)
             return session.standing.failing(lane, f"{refusal.code}: {refusal}", Event.PUT_OUT, FULL)
         return session.standing.failing(lane, f"{refusal.code}: {refusal}", Event.PUT_OUT)
+    session.state.rejoined_at = [*recent, time.time()]
     entered(session, session.agent, joined.session_key)
     session.lifetime.begin(joined.lease)
     session.standing.member_again()

@@ -172,7 +172,7 @@ class Poller:
         if state.reread and not rereading:
             return False  # a restart was noticed while this poll was under way: what it asked for means nothing now
         if not batch.messages and not whole:
-            state.last_poll_at, state.joined = time.time(), True
+            state.last_poll_at, state.joined = time.time(), session.unsaved is None
             return False
         known = session.known()
         if whole:  # its messages tell whether it restarted; an empty or a new one may not yet
@@ -186,7 +186,7 @@ class Poller:
         at = time.time()
 
         def change(after: State) -> None:
-            after.cursor, after.last, after.joined = news.cursor, news.last, True
+            after.cursor, after.last, after.joined = news.cursor, news.last, session.unsaved is None
             after.echo = after.echo or bool(news.own) or None
             if news.restarted:
                 after.epoch, after.reread, after.highest = after.epoch + 1, False, news.cursor
@@ -197,7 +197,7 @@ class Poller:
         if entries or news.restarted or news.cursor != state.cursor:
             await session.commit(entries, change)
         else:
-            state.last_poll_at, state.joined = at, True
+            state.last_poll_at, state.joined = at, session.unsaved is None
         for own in news.own:
             session.log.debug("own.seen", cursor=own.cursor)
         if news.heard:

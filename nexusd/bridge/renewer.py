@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING
 
 from nexusd.bridge import membership
@@ -61,6 +60,7 @@ class Renewer:
             return None
         wait = max(due_in(self._remaining, session.state.ttl), not_before(self._renewed_at, session.state.ttl, now()))
         if wait > 0:
+            session.standing.cleared(Turn.RENEW)  # a message may have extended it: what failed need not be done now
             return wait
         if not self._wanted():
             await self._lapse()
@@ -118,12 +118,8 @@ class Renewer:
         return self._session.lifetime.remaining
 
     def _wanted(self) -> bool:
-        state, span = self._session.state, self._session.settings.renew_for
-        if span == "always":
-            return True
-        if state.last_message_at is None:
-            state.last_message_at = time.time()  # nothing yet: count from now on
-        return time.time() - state.last_message_at < span
+        span = self._session.settings.renew_for
+        return span == "always" or self._session.quiet_for() < span
 
     async def _lapse(self) -> None:
         """Say once that the session is left to expire; a message either way makes it wanted again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from typing import TYPE_CHECKING
 
 from nexusd.bridge import give_up, membership
@@ -106,7 +107,7 @@ class Sender:
     async def _wait_for_polls(self) -> float | None:
         """Nothing can be sent before a poll has succeeded; but nothing waits for longer than `give_up_after` either."""
         session = self._session
-        if session.standing.ended or session.standing.last_error is None:
+        if session.standing.ended:
             return None
         self._failing_since = self._failing_since or now()
         if self._delivery is None and now() - self._failing_since > session.settings.give_up_after:
@@ -156,7 +157,7 @@ class Sender:
                     session.journal.check()
                     claimed = await finished(session.sending.claim, drop.name)
                     if claimed is not None:
-                        return Delivery(session, claimed)
+                        return Delivery(session, claimed, waited=time.monotonic() - drop.since)
                 elif done is False:
                     self._look.later(LOOK_AGAIN)
         except OSError:

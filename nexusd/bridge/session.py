@@ -71,6 +71,7 @@ class Session:
         self.unsaved: dict[str, str | None] | None = None  # of the local record: what could not be written yet
         self.polled = False  # in this life: a first POST waits for a fresh cursor
         self.opened_at = now()  # this life's beginning
+        self._quiet_from = self.opened_at  # `state.quiet` holds what was before
         self.memory: AbstractSet[int] | None = None  # traces of what the server shows up to our cursor
         self._sent: dict[str, None] = {}  # ids of messages that are certainly ours, oldest first
         self.lifetime = Lifetime(self.journal, link)
@@ -154,9 +155,16 @@ class Session:
     def stirred(self) -> None:
         """A message went either way."""
         self.state.last_message_at = time.time()
+        self.state.quiet, self._quiet_from = 0.0, now()
         if "lapsing" in self.state.noticed:
             self.state.noticed.remove("lapsing")
         self.listener.activity()
+
+    def quiet_for(self) -> float:
+        """Seconds without a message either way, by no clock that can be set; of time in which a daemon ran."""
+        self.state.quiet += now() - self._quiet_from
+        self._quiet_from = now()
+        return self.state.quiet
 
     def server_restarted(self) -> None:
         """The server lost its memory: read again what it has, before anything else is sent."""
@@ -241,6 +249,7 @@ class Session:
 
     def close(self) -> None:
         """Write down what was not worth a write of its own, and say that nobody is at work here."""
+        self.quiet_for()
         try:
             states.save(self.folder, self.state)
         except OSError as fault:

@@ -80,9 +80,10 @@ class Standing:
             self.on_recovery()
 
     def member_again(self) -> None:
-        """We are in: what failed because we were not, does not any more."""
-        self._troubles = {of: it for of, it in self._troubles.items() if it.event is not Event.PUT_OUT}
-        self._holds = {lane: hold for lane, hold in self._holds.items() if hold.told}
+        """We are in: what failed because we were not, does not any more, and need not hold off."""
+        out = {of for of, it in self._troubles.items() if it.event is Event.PUT_OUT}
+        self._troubles = {of: it for of, it in self._troubles.items() if of not in out}
+        self._holds = {lane: hold for lane, hold in self._holds.items() if hold.told and lane not in out}
 
     def failing(
         self,

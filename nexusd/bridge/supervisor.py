@@ -79,7 +79,7 @@ class Supervisor:
                 life.apply(new)
             else:
                 life.retry()
-        for n, session in enumerate(wanted[name] for name in wanted.keys() - self.lives.keys()):
+        for n, session in enumerate(session for name, session in wanted.items() if name not in self.lives):
             self._secrets.add(session.id)
             life = Life(session, self._open, self._changed, self._log, config.root)
             self.lives[session.name] = life
@@ -110,7 +110,9 @@ class Supervisor:
         count = len(self.lives)
         parts = [f"{count} session{'s' * (count != 1)}", f"{sum(s.unsent for s in sessions)} unsent"]
         statuses = Counter(life.status for life in self.lives.values())
-        parts += [f"{count} {status.value}" for status, count in statuses.items() if status is not Status.ACTIVE]
+        parts += [
+            f"{count} {status.value}" for status, count in sorted(statuses.items()) if status is not Status.ACTIVE
+        ]
         if self.config.skipped:
             parts.append(f"{len(self.config.skipped)} skipped")
         return ", ".join(parts)

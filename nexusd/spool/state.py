@@ -35,7 +35,8 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     ttl: float | None = None  # seconds
     expires_at: float | None = None  # by the server's clock
     last_poll_at: float | None = None
-    last_message_at: float | None = None  # either way: `renew_for` counts from it
+    last_message_at: float | None = None  # either way
+    quiet: float = 0.0  # seconds without a message either way in which a daemon was at work: `renew_for` counts them
     rejoined_at: list[float] = []
     noticed: list[str] = []  # ids of notices that hold until their cause is over
 

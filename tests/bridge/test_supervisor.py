@@ -85,7 +85,7 @@ async def test_one_that_cannot_run_is_blocked_and_said_and_the_others_run(house)
     assert set(supervisor.blocked) == {"b", "c", "d"}
     assert "newer nexusd" in supervisor.blocked["b"]
     assert len(house.log.named("session.blocked")) == 3
-    assert supervisor.describe() == "5 sessions, 0 unsent, 2 joining, 3 blocked"
+    assert supervisor.describe() == "5 sessions, 0 unsent, 3 blocked, 2 joining"
     assert not any(IDS[name] in text for name in "abcde" for text in supervisor.blocked.values())
 
 

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -57,7 +58,7 @@ class Liveness(RuleBasedStateMachine):
     """Two sessions on one server; bob is their peer, "me" the daemon."""
 
     begun = 0
-    faults: Counter[str] = Counter()
+    faults: ClassVar[Counter[str]] = Counter()
     longest = 0.0  # seconds from the end of the faults until all was well
 
     def __init__(self) -> None:
@@ -309,6 +310,51 @@ class Liveness(RuleBasedStateMachine):
             if self.house.places(name)[file] == "failed":
                 error = self.house.note(name, file, "failed")
                 assert error["error"] in ("ambiguous", "refused", "expired", "gave_up"), error
+
+
+# Courses that once failed, and what they found.
+COURSES = {
+    "a lease that a message extended leaves the failed renewal as a trouble": [
+        ("begin", {"seed": 1, "joined": True}),
+        ("time_passes", {"seconds": 20.0}),
+        ("requests_are_answered_with", {"kind": "renew", "word": "404 html"}),
+        *[("time_passes", {"seconds": 400.0})] * 5,
+        ("somebody_drops", {"name": "work", "count": 1}),
+        ("somebody_drops", {"name": "chat", "count": 1}),
+        ("time_passes", {"seconds": 3.0}),
+    ],
+    "joins that were not taken use up the rejoins of an hour, and polls hold off for it": [
+        ("begin", {"seed": 42, "joined": True}),
+        ("time_passes", {"seconds": 400.0}),
+        ("requests_are_answered_with", {"kind": "join", "word": "503 full"}),
+        ("we_are_put_out", {"name": "chat"}),
+        ("somebody_drops", {"name": "chat", "count": 3}),
+        *[("time_passes", {"seconds": 400.0})] * 3,
+        ("requests_are_answered_with", {"kind": "poll", "word": "unreachable"}),
+        ("time_passes", {"seconds": 400.0}),
+    ],
+    "a session that was believed to be over is asked for too rarely": [
+        ("begin", {"seed": 3, "joined": True}),
+        ("the_session_is_gone", {"name": "work"}),
+        ("somebody_drops", {"name": "work", "count": 1}),
+        ("time_passes", {"seconds": 400.0}),
+    ],
+    "a hand that enters while we have not joined is taken for somebody else": [
+        ("begin", {"seed": 0, "joined": False}),
+        ("a_hand_enters_anew", {"name": "chat"}),
+    ],
+}
+
+
+@pytest.mark.parametrize("found", COURSES)
+def test_a_course_that_once_failed_does_not_fail_again(found):
+    machine = Liveness()
+    try:
+        for step, given in COURSES[found]:
+            getattr(machine, step)(**given)
+            machine.nothing_is_doubled_unsaid_and_no_file_is_lost()
+    finally:
+        machine.teardown()
 
 
 def hunted(examples: int, steps: int = 25, **more) -> None:

@@ -1,0 +1,153 @@
+"""A lost answer, and an answer that comes late: looked for before anything is posted again, and said."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nexusd.wire import records
+from tests.bridge.world import World, lost, refusal
+
+
+def delayed(world: World, seconds: float, *, hangs: float = 30.0) -> None:
+    """The next send takes effect after so many seconds, and is never answered: it hangs for a deadline."""
+    real = world.server.send
+
+    async def send(session, agent, key, *, text=None, payload=None):
+        world.server.send = real
+        loop = asyncio.get_running_loop()
+        loop.call_later(seconds, lambda: world.server.say(text, agent, verified=key is not None))
+        world.server.log.append((loop.time(), "send"))
+        await asyncio.sleep(hangs)
+        raise lost()
+
+    world.server.send = send
+
+
+@pytest.mark.parametrize("seconds", [1.0, 29.0, 33.0, 50.0, 58.0])
+@pytest.mark.parametrize("echo", [True, False])
+def test_case_104_a_send_that_takes_effect_late_is_found_or_said(run, seconds, echo):
+    async def main(world: World):
+        world.is_in()
+        world.server.echo = echo
+        world.server.say("earlier", "me")
+        await world.live(5, close=False)
+        delayed(world, seconds)
+        world.drop("x")
+        await world.live(400)
+        assert world.where() == {"x": "sent"}
+        if echo:
+            assert world.server.texts() == ["earlier", "hello"]
+            assert world.receipt("x")["confirmed"] == "echo"
+        else:
+            assert world.receipt("x")["possibleDuplicate"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 8.0, 25.0])
+def test_case_104_a_kill_during_a_send_that_lands_later_doubles_nothing(run, seconds):
+    async def main(world: World):
+        world.is_in()
+        world.server.say("earlier", "me")
+        await world.live(5, close=False)
+        delayed(world, seconds)
+        world.drop("x")
+        await world.live(0.2, close=False)
+        await world.die(suddenly=True)
+        await world.live(200)
+        assert world.server.texts() == ["earlier", "hello"]
+        assert world.where() == {"x": "sent"}
+
+    run(main)
+
+
+def test_case_105_a_server_that_stops_showing_our_own_messages_proves_nothing_by_that(run):
+    async def main(world: World):
+        world.is_in()
+        world.drop("a", "one")
+        await world.live(60, close=False)  # echo is learned
+        world.server.echo = False
+        world.server.lose("send", lost())
+        world.drop("b", "two")
+        await world.live(200)
+        assert world.server.texts() == ["one", "two", "two"]
+        assert world.receipt("b")["possibleDuplicate"]
+
+    run(main)
+
+
+def test_case_105_a_server_that_shows_them_late_doubles_nothing_unsaid(run):
+    async def main(world: World):
+        world.is_in()
+        world.drop("a", "one")
+        await world.live(60, close=False)
+        real = world.server.poll
+
+        async def poll(session, agent, **asked):
+            hidden, world.server.messages = (
+                world.server.messages,
+                [m for m in world.server.messages if m["agentId"] != agent],
+            )
+            try:
+                return await real(session, agent, **asked)
+            finally:
+                world.server.messages = hidden
+
+        world.server.poll = poll
+        world.server.lose("send", lost())
+        world.drop("b", "two")
+        await world.live(100, close=False)
+        world.server.poll = real
+        await world.live(200)
+        assert world.server.texts().count("two") == 1 or world.receipt("b")["possibleDuplicate"]
+
+    run(main)
+
+
+def test_case_105_a_look_that_shows_another_message_of_ours_proves_that_this_one_did_not_arrive(run):
+    async def main(world: World):
+        world.is_in()
+        world.server.say("earlier", "me")
+        await world.live(5, close=False)
+        world.server.fail("send", lost())
+        world.drop("x")
+        await world.live(200)
+        assert world.server.texts() == ["earlier", "hello"]
+        assert world.receipt("x")["possibleDuplicate"] is False
+        assert world.receipt("x")["attempts"] == 2
+
+    run(main)
+
+
+def test_case_104_the_wait_is_not_shortened_by_a_clock_that_jumps(run, monkeypatch):
+    import time  # noqa: PLC0415
+
+    async def main(world: World):
+        world.is_in()
+        world.server.say("earlier", "me")
+        await world.live(5, close=False)
+        delayed(world, 50.0)
+        world.drop("x")
+        await world.live(31, close=False)
+        right = time.time
+        monkeypatch.setattr(time, "time", lambda: right() + 3600)
+        await world.live(200)
+        assert world.server.texts() == ["earlier", "hello"]
+
+    run(main)
+
+
+def test_a_server_that_answers_without_an_id_is_looked_at_again(run):
+    async def main(world: World):
+        world.is_in()
+        world.server.say("earlier", "me")
+        world.server.lose("send", refusal(201))
+        world.drop("x")
+        await world.live(120)
+        assert world.server.texts() == ["earlier", "hello"]
+        assert world.receipt("x")["confirmed"] == "echo"
+        assert records.Sent  # what it would have been
+
+    run(main)

@@ -1,0 +1,99 @@
+"""How long a session lives, whatever clocks say."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.bridge.world import World, refusal
+
+
+@pytest.mark.parametrize("off", [-7200, -1000, 1000, 7200, 86_400 * 30])
+def test_case_110_a_clock_that_is_off_makes_no_loop_of_renewals(run, monkeypatch, off):
+    async def main(world: World):
+        world.is_in()
+        world.server.ttl = 600.0
+        real = world.server._lease
+
+        def lease():
+            found = real()
+            at = time.gmtime(time.time() + 600 + off)
+            return found | {"expiresAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", at)}
+
+        monkeypatch.setattr(world.server, "_lease", lease)
+        for n in range(6):
+            world.drop(f"x{n}", f"text {n}")
+            world.server.say(f"hello {n}")
+            await world.live(600, close=False)
+        renewals = world.server.asked("renew")
+        assert 6 <= len(renewals) <= 3600 / 150 + 1
+        assert world.heard() == [f"hello {n}" for n in range(6)]
+        assert len(world.server.texts()) == 6
+        assert world.session.standing.status == "active"
+
+    run(main)
+
+
+@pytest.mark.parametrize("jump", [-86_400 * 400, -3600, 3600, 86_400 * 400])
+def test_case_110_our_own_clock_moves_no_renewal(run, monkeypatch, jump):
+    async def main(world: World):
+        world.is_in()
+        world.server.ttl = 600.0
+        await world.live(30, close=False)
+        right = time.time
+        monkeypatch.setattr(time, "time", lambda: right() + jump)
+        world.server.expires = False
+        await world.live(3000, close=False)
+        assert 8 <= len(world.server.asked("renew")) <= 3030 / 150 + 1
+        await world.die()
+        await world.live(3000)  # another life, with what the first has written down
+        assert world.session.standing.status == "active"
+
+    run(main)
+
+
+@pytest.mark.parametrize("refused", [refusal(400, "invalid_ttl"), refusal(422, "invalid_request"), refusal(400)])
+def test_case_109_a_time_to_live_that_is_refused_is_not_insisted_on(run, refused):
+    async def main(world: World):
+        world.is_in()
+        world.server.ttl = 600.0
+        real, asked = world.server.renew, []
+
+        async def renew(session, agent, *, ttl=None):
+            asked.append(ttl)
+            if ttl is not None:
+                world.server.faults["renew"] = [refused]
+            return await real(session, agent)
+
+        world.server.renew = renew
+        await world.live(3600)
+        assert asked.count(604_800) == 1
+        assert asked.count(None) >= 10
+        assert len(world.log.named("session.ttl_refused")) == 1
+        assert world.session.standing.status == "active"
+
+    run(main, ttl='"7d"')
+
+
+def test_case_109_the_range_that_the_refusal_names_is_taken(run):
+    async def main(world: World):
+        world.is_in()
+        world.server.ttl = 600.0
+        real, asked = world.server.renew, []
+
+        async def renew(session, agent, *, ttl=None):
+            asked.append(ttl)
+            if ttl is not None and ttl > 3600:
+                fault = refusal(400, "invalid_request")
+                fault.args = ("ttl must be between 60 and 3600 seconds",)
+                world.server.faults["renew"] = [fault]
+            return await real(session, agent, ttl=ttl)
+
+        world.server.renew = renew
+        await world.live(4 * 3600)
+        assert asked[:2] == [604_800, 3600]
+        assert set(asked[1:]) == {3600}
+        assert len(asked) <= 10
+
+    run(main, ttl='"7d"')
