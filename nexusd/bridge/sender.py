@@ -98,7 +98,7 @@ class Sender:
         session = self._session
         self._looked_at = now()
         await asyncio.to_thread(session.folder.make)  # somebody may have removed it
-        self._look = await asyncio.to_thread(session.outbox.look)
+        self._look = await asyncio.to_thread(session.outbox.look, session.settings.quiet)
         for name, refusal in self._look.refused:
             try:
                 with atomic.held_folder(session.folder.outbox) as held:
@@ -134,7 +134,7 @@ class Sender:
                     if claimed is not None:
                         return Delivery(session, claimed)
                 elif done is False:
-                    self._look.later(LOOK_AGAIN)
+                    self._look.put_off(drop)
         except OSError:
             self._look, self._pending = Look(), None  # how far it came is found by looking; its turn is kept
             raise
