@@ -218,3 +218,47 @@ def test_case_197_where_the_daemons_own_folder_cannot_be_looked_into_nothing_is_
         assert not dropped.settled(0.05, held.pause)
         assert not dropped.cancelled()
         assert dropped.place() == "sending"
+
+
+# ---- what a server gives only once
+
+GIVEN = {"sessionId": "5e" * 24, "sessionKey": "k" * 43, "agentId": "me"}
+ACQUIRING = [
+    ("claim", "WORD-WORD-12345", "--agent-id", "me"),
+    ("join", GIVEN["sessionId"], "--agent-id", "me"),
+    ("create", "--creator-agent-id", "me"),
+]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("words", ACQUIRING, ids=[words[0] for words in ACQUIRING])
+def test_case_186_what_a_server_gives_only_once_is_kept_before_a_signal_ends_the_command(
+    nexus, answering, number, words
+):
+    answering.answer(200, GIVEN)
+    answering.open.clear()
+    process = nexus.start(*words, "--url", answering.url)
+    until(lambda: answering.asked)
+    process.send_signal(number)
+    said = process.stderr.readline()
+    while said and number.name.encode() not in said:
+        said = process.stderr.readline()
+    assert b"once more ends it at once" in said
+    answering.open.set()
+    out, err = process.communicate(timeout=60)
+    assert b"Traceback" not in err
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert json.loads(out)["sessionId"] == GIVEN["sessionId"]
+    assert nexus.file("sessions", GIVEN["sessionId"], "key") == GIVEN["sessionKey"] + "\n"
+
+
+def test_a_second_signal_ends_at_once_what_waits_for_a_server(nexus, answering):
+    answering.answer(200, GIVEN)
+    answering.open.clear()
+    process = nexus.start(*ACQUIRING[0], "--url", answering.url)
+    until(lambda: answering.asked)
+    process.send_signal(signal.SIGTERM)
+    until(lambda: b"once more" in process.stderr.readline())
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (-signal.SIGTERM, b"")
