@@ -49,7 +49,11 @@ class Sender:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is known to be waiting."""
+        """Whether nothing is known to be waiting, or to be ready in a moment."""
+        return self._has_nothing and not self._look.resting
+
+    @property
+    def _has_nothing(self) -> bool:
         return self._delivery is None and not self._pending and not self._look.ready
 
     async def step(self) -> float | None:
@@ -61,10 +65,10 @@ class Sender:
             self._delivery, self._inherited = Delivery(session, self._pending.pop(0)), True
         held = session.standing.held_for(Turn.SEND)
         failing = held or self._failing_since is not None
-        if self.idle or (failing and now() - self._looked_at >= RECOUNT):
+        if self._has_nothing or (failing and now() - self._looked_at >= RECOUNT):
             await self._look_again()
         self._count()
-        if self.idle:
+        if self._has_nothing:
             return self._look.again_in
         if session.standing.status in ENDINGS:
             return await self._bounce()

@@ -20,7 +20,8 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 class Held:
     """Holds those signals back from here to the end of the block. Only `pause` lets one in, and only as `number`.
 
-    Blocked and not handled: no handler can raise between a drop and the line that would take it back.
+    Blocked and not handled: no handler can raise between a drop and the line that would take it back. For the end of a
+    command: what comes behind the last `pause` is forgotten.
     """
 
     def __init__(self) -> None:
@@ -33,10 +34,9 @@ class Held:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.number is not None:
-            # The same told twice (Ctrl-C, Ctrl-C) must not end us before we have said what became of it.
-            while signal.sigtimedwait(self._signals, 0):
-                pass
+        # One that came too late to change anything, or a second one, must not end us before that is said.
+        while signal.sigtimedwait(self._signals, 0):
+            pass
         signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
     def pause(self, seconds: float) -> bool:

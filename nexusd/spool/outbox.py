@@ -61,6 +61,7 @@ class Look:
     refused: list[tuple[str, Refusal]] = field(default_factory=list)
     waiting: int = 0  # files that are not ready yet
     again_in: float | None = None  # seconds until something that was not ready may be
+    resting: bool = False  # a file is in its quiet time: it will be ready in `again_in` seconds if it is left alone
 
     def later(self, seconds: float) -> None:
         """Something may be ready in so many seconds."""
@@ -71,6 +72,7 @@ class Look:
         self.later(drop.again_in)
         self.waiting += 1
         if not drop.busy:
+            self.resting = True
             self.waiting += len(self.ready)
             self.ready.clear()
 
@@ -113,6 +115,7 @@ class Outbox:
             if wait > 0:
                 found.later(wait)
                 if holds:
+                    found.resting = True
                     break  # later ones must not overtake it
             elif len(files) > SNAPSHOT and began - GRAIN <= status.st_ctime <= ended + GRAIN:
                 # Of two files dropped during the scan it may have seen the later one alone: they are for the next look.

@@ -135,11 +135,22 @@ def test_a_second_signal_does_not_end_it_before_it_is_said(folder):
     assert outcome.shown["error"] == "not_sent"  # and we are still there
 
 
-def test_a_signal_before_the_message_is_dropped_or_where_it_cannot_be_ends_the_command_all_the_same(folder):
+def test_a_signal_where_nothing_can_be_dropped_does_not_hide_why(folder):
     (folder / "outbox").rmdir()
-    with pytest.raises(KeyboardInterrupt), pytest.raises(UserError), stopping.Held() as held:  # noqa: PT012
-        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(UserError), stopping.Held() as held:  # noqa: PT012
+        signal.raise_signal(signal.SIGTERM)
         deliver(held, str(folder), "hello", None, 60)
+
+
+def test_case_186_a_signal_that_comes_too_late_does_not_hide_the_receipt(folder):
+    def accepted() -> None:
+        (name,) = os.listdir(folder / "outbox")
+        (folder / "sent" / f"{name}.receipt.json").write_text('{"id": "msg_1"}')
+
+    with Scripted(accepted) as held:
+        outcome = deliver(held, str(folder), "hello", None, 60)
+        signal.raise_signal(signal.SIGTERM)
+    assert (outcome.status, outcome.shown) == (0, {"id": "msg_1"})  # and we are still there
 
 
 def test_what_cannot_be_taken_back_is_said_to_be_there_still(folder, monkeypatch):

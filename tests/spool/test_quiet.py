@@ -278,6 +278,30 @@ def ctime(place: Path) -> int:
     return (place / "a").stat().st_ctime_ns
 
 
+def test_case_131_a_look_says_whether_a_file_will_be_ready_when_it_is_left_alone(place, outbox, clock):
+    write(place, "empty", "")
+    assert not outbox.look(SPAN).resting  # its writer may come back in a moment, or never
+    write(place, "x")
+    assert outbox.look(SPAN).resting
+    clock.now += SPAN
+    look = outbox.look(SPAN)
+    assert not look.resting
+    before = (place / "x").stat().st_ctime_ns
+    until(lambda: chmod(place / "x") or (place / "x").stat().st_ctime_ns != before)
+    drop = look.ready.popleft()
+    assert outbox.is_done(drop) is False
+    look.put_off(drop)
+    assert look.resting
+    with (place / "x").open("a"):
+        clock.now += SPAN
+        look = outbox.look(SPAN)
+        drop = look.ready.popleft()
+        assert outbox.is_done(drop) is False
+        look.put_off(drop)
+        assert not look.resting
+        assert not outbox.look(SPAN).resting
+
+
 def test_an_empty_file_waits_at_least_its_quiet_time(place, outbox):
     write(place, "x", "")
     assert outbox.look(SPAN).again_in == EMPTY
