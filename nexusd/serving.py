@@ -4,24 +4,24 @@
     <client_dir>/sessions/<sessionId>/nexusd    the session's folder, for `nexus send`, `read`, `wait` and the like
 
 The kernel drops the locks with the process that holds them, so nothing here can go stale. One file serves thousands of
-sessions with one descriptor.
+sessions with one descriptor. The locks belong to that descriptor (OFD locks, fcntl(2)), not to the process: others may
+be opened and closed again, and whoever asks takes no lock, so that asking is never in a daemon's way.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 
 from nexusd.clientdir import ClientDir, is_session_id
-from nexusd.spool import atomic
+from nexusd.spool import atomic, filelock
 
 POINTER = "nexusd"
+_LOCKS = "nexusd.lock"
 
 
 class Serving:
-    """The sessions that this process serves. One object a process and folder: closing the file drops all its locks."""
+    """The sessions that this process serves."""
 
     def __init__(self, client_dir: ClientDir) -> None:
         atomic.private_folder(client_dir.path)
@@ -30,16 +30,18 @@ class Serving:
 
     def take(self, session: str, folder: str) -> bool:
         """Claim a session for this process and point to its folder; False: another daemon serves it."""
-        try:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(session))
-        except (BlockingIOError, PermissionError):
+        if not filelock.take(self._fd, _offset(session), 1):
             return False
         point(self._client_dir, session, folder)
         return True
 
+    def take_root(self, root: str) -> bool:
+        """Say that this process serves a root, also while that is not there to hold a lock itself."""
+        return filelock.take(self._fd, _offset(root), 1)
+
     def release(self, session: str) -> None:
         """Let go of a session; the pointer stays, for reading its inbox."""
-        fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _offset(session))
+        filelock.release(self._fd, _offset(session), 1)
 
     def close(self) -> None:
         """Let go of all."""
@@ -70,23 +72,24 @@ def folders(client_dir: ClientDir) -> dict[str, str]:
 
 
 def is_served(client_dir: ClientDir, session: str) -> bool:
-    """Whether a daemon serves the session right now. Not for the daemon itself: this would drop its own locks."""
+    """Whether a daemon serves the session right now. Anybody may ask, the daemon too: no lock is taken. OSError."""
     try:
-        fd = _open(client_dir)
+        fd = os.open(os.path.join(client_dir.path, _LOCKS), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:
-        fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _offset(session))
-    except (BlockingIOError, PermissionError):
-        return True
+        return filelock.is_taken(fd, _offset(session), 1)
     finally:
-        with contextlib.suppress(OSError):
-            os.close(fd)
-    return False
+        os.close(fd)
+
+
+def is_root_served(client_dir: ClientDir, root: str) -> bool:
+    """Whether a daemon runs for a root, also one that waits for its volume. OSError."""
+    return is_served(client_dir, root)
 
 
 def _open(client_dir: ClientDir) -> int:
-    path = os.path.join(client_dir.path, "nexusd.lock")
+    path = os.path.join(client_dir.path, _LOCKS)
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 

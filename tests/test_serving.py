@@ -53,16 +53,6 @@ def other(client_dir):
         process.stdout.close()
 
 
-def is_served(client_dir: ClientDir, session: str) -> bool:
-    """As another process sees it: the daemon itself must not ask."""
-    code = "import sys; from nexusd.clientdir import ClientDir; from nexusd.serving import is_served; "
-    code += "print(is_served(ClientDir(sys.argv[1]), sys.argv[2]))"
-    ran = subprocess.run(
-        [sys.executable, "-c", code, client_dir.path, session], capture_output=True, text=True, check=True
-    )
-    return ran.stdout.strip() == "True"
-
-
 def test_two_daemons_do_not_serve_one_session(client_dir, other):
     assert other(A) == ["True"]
     mine = Serving(client_dir)
@@ -90,21 +80,21 @@ def test_a_session_that_was_let_go_can_be_taken(client_dir, other):
 
 def test_a_daemon_that_was_killed_holds_nothing(client_dir, other):
     other(A)
-    assert is_served(client_dir, A)
+    assert serving.is_served(client_dir, A)
     other.running[0].kill()
     other.running[0].wait()
-    assert not is_served(client_dir, A)
+    assert not serving.is_served(client_dir, A)
     assert Serving(client_dir).take(A, "/mine") is True
 
 
 def test_who_asks_is_told_of_each_session_for_itself(client_dir):
-    assert not is_served(client_dir, A)  # there is not even a folder yet
+    assert not serving.is_served(client_dir, A)  # there is not even a folder yet
     mine = Serving(client_dir)
     mine.take(A, "/mine")
-    assert is_served(client_dir, A)
-    assert not is_served(client_dir, B)
+    assert serving.is_served(client_dir, A)
+    assert not serving.is_served(client_dir, B)
     mine.close()
-    assert not is_served(client_dir, A)
+    assert not serving.is_served(client_dir, A)
 
 
 def test_the_pointer_says_where_a_session_is_read_whether_or_not_it_is_served(client_dir):
@@ -147,3 +137,59 @@ def test_places_in_the_lock_file_do_not_meet():
     places = {serving._offset(f"{n:048x}") for n in range(10_000)}
     assert len(places) == 10_000
     assert max(places) < 2**63
+
+
+ASKING = """
+import sys
+from nexusd.clientdir import ClientDir
+from nexusd.serving import is_served
+print("asking", flush=True)
+while True:
+    is_served(ClientDir(sys.argv[1]), sys.argv[2])
+"""
+
+
+def test_case_195_whoever_asks_is_not_in_the_way_of_a_daemon_that_takes_the_session(client_dir):
+    mine = Serving(client_dir)
+    with subprocess.Popen([sys.executable, "-c", ASKING, client_dir.path, A], stdout=subprocess.PIPE) as asking:
+        try:
+            assert asking.stdout.readline() == b"asking\n"
+            for _ in range(5000):
+                assert mine.take(A, "/mine")
+                mine.release(A)
+            assert asking.poll() is None
+        finally:
+            asking.kill()
+    mine.close()
+
+
+def test_case_195_a_daemon_that_asks_keeps_what_it_holds(client_dir, other):
+    mine = Serving(client_dir)
+    mine.take(A, "/mine")
+    assert serving.is_served(client_dir, A)
+    assert not serving.is_served(client_dir, B)
+    assert other(A, B) == ["False", "True"]
+    assert serving.is_served(client_dir, B)
+    mine.close()
+
+
+def test_asking_makes_no_file(client_dir):
+    os.mkdir(client_dir.path)
+    assert not serving.is_served(client_dir, A)
+    assert os.listdir(client_dir.path) == []
+
+
+def test_a_daemon_of_an_earlier_version_is_seen_and_keeps_its_sessions(client_dir):
+    Serving(client_dir).close()
+    earlier = (
+        "import fcntl, sys\nfile = open(sys.argv[1], 'r+')\n"
+        "fcntl.lockf(file, fcntl.LOCK_EX, 1, int(sys.argv[2]))\nprint('held', flush=True)\nsys.stdin.read()"
+    )
+    path = os.path.join(client_dir.path, "nexusd.lock")
+    with subprocess.Popen(
+        [sys.executable, "-c", earlier, path, str(serving._offset(A))], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"held\n"
+        assert serving.is_served(client_dir, A)
+        assert Serving(client_dir).take(A, "/mine") is False
+        process.stdin.close()

@@ -52,7 +52,11 @@ class Sender:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is known to be waiting."""
+        """Whether nothing is known to be waiting, or to be ready in a moment."""
+        return self._has_nothing and not self._look.resting
+
+    @property
+    def _has_nothing(self) -> bool:
         return self._delivery is None and not self._pending and not self._look.ready
 
     async def step(self) -> float | None:
@@ -64,10 +68,10 @@ class Sender:
             self._delivery = Delivery(session, self._pending.pop(0), inherited=True)
         held = session.standing.held_for(Turn.SEND)
         failing = held or self._failing_since is not None
-        if self.idle or (failing and now() - self._looked_at >= RECOUNT):
+        if self._has_nothing or (failing and now() - self._looked_at >= RECOUNT):
             await self._look_again()
         self._count()
-        if self.idle:
+        if self._has_nothing:
             self._failing_since = None
             session.standing.cleared(Turn.SEND)  # whatever it was about is gone
             return self._look.again_in
@@ -120,7 +124,7 @@ class Sender:
         self._looked_at = now()
         session.journal.check()
         await asyncio.to_thread(session.folder.make)  # somebody may have removed it
-        self._look = await asyncio.to_thread(session.outbox.look)
+        self._look = await asyncio.to_thread(session.outbox.look, session.settings.quiet)
         for name, refusal in self._look.refused:
             try:
                 with atomic.held_folder(session.folder.outbox) as held:
@@ -159,7 +163,7 @@ class Sender:
                     if claimed is not None:
                         return Delivery(session, claimed, waited=time.monotonic() - drop.since)
                 elif done is False:
-                    self._look.later(LOOK_AGAIN)
+                    self._look.put_off(drop)
         except OSError:
             self._look, self._pending = Look(), None  # how far it came is found by looking; its turn is kept
             raise

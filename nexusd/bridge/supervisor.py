@@ -94,6 +94,7 @@ class Supervisor:
         """Whether the root is still the one, and ours: without it no session is, and once it is back all are again."""
         before = self.root_error
         try:
+            self._serving_here()
             self.root.hold()
             self.root_error = None
         except (OSError, UserError) as fault:
@@ -175,10 +176,9 @@ class Supervisor:
         config = life.config
         folder = SessionFolder(self.config.root, config.name)
         self.root.hold()
-        if self._serving is None:
-            self._serving = Serving(self._client_dir)
+        serving = self._serving_here()
         session = Session(config, self.config.root, self._link(config), self._client_dir, self._secrets, self._log)
-        if not self._serving.take(config.id, folder.path):
+        if not serving.take(config.id, folder.path):
             raise UserError(
                 "served_elsewhere",
                 "another nexusd serves this session, from another root; it is taken over when that one ends",
@@ -186,9 +186,16 @@ class Supervisor:
         try:
             session.open(lambda: max(life.seq, known_seq.of(folder, self._client_dir.path)))
         except BaseException:
-            self._serving.release(config.id)
+            serving.release(config.id)
             raise
         return Runner(session, self._rng, on_broken=life.broken, on_ended=life.ended, on_shown_change=self._stir)
+
+    def _serving_here(self) -> Serving:
+        """The locks of the sessions that we serve. OSError where `client_dir` cannot be used now."""
+        if self._serving is None:
+            self._serving = Serving(self._client_dir)
+            self._serving.take_root(self.config.root)
+        return self._serving
 
     def _changed(self, life: Life) -> None:
         """A session was opened or closed, or cannot be opened."""

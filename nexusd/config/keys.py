@@ -140,6 +140,7 @@ KEYS = (
     Key("renew_for", _span_or("always"), "7d", True, 'Renew until this long after the last message; "0": never.'),
     Key("ttl", _span(60, 30 * 86400.0), None, True, "The time to live to ask for when renewing; absent: as it is."),
     Key("settle", _span(0, 3600), "30s", True, "How long an unanswered message may still be on its way to the server."),
+    Key("quiet", _span(0, 3600), "200ms", True, "How long a dropped file must be left unchanged before it is taken."),
     Key("on_ambiguous", _one_of("resend", "fail"), "resend", True, "What to do when nothing tells if it arrived."),
     Key("give_up_after", _span(1), "3d", True, "How long a file waits for a server before it goes to failed/."),
     Key("max_message_bytes", _size(1, 64 << 20), "256KiB", True, "The largest file that is sent."),

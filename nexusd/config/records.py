@@ -19,6 +19,7 @@ class Settings:
     renew_for: float | Literal["always"]
     ttl: float | None
     settle: float
+    quiet: float
     on_ambiguous: Literal["resend", "fail"]
     give_up_after: float
     max_message_bytes: int

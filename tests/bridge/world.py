@@ -218,6 +218,7 @@ class World:
     def __init__(self, tmp_path: Path, settings: dict[str, str]) -> None:
         usual = {"agent_id": '"me"', "root": '"nexus"', "client_dir": '"client"', "server": f'"{SERVER}"'}
         usual |= {"poll_interval": '"30s"', "active_poll_interval": '"3s"', "requests_per_minute": "0"}
+        usual["quiet"] = '"0s"'  # files have the time of the real clock
         file = tmp_path / "config.toml"
         file.touch(0o600)
         lines = [f"{key} = {value}" for key, value in (usual | settings).items()]

@@ -89,6 +89,8 @@ class Answering:
     def __init__(self) -> None:
         self.answers: list[tuple[int, dict, bytes]] = []
         self.asked: list[tuple[str, str, dict, bytes]] = []
+        self.open = threading.Event()  # cleared: answers are held back
+        self.open.set()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -97,6 +99,7 @@ class Answering:
             def handle_any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 outer.asked.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+                outer.open.wait(60)
                 status, headers, body = outer.answers.pop(0) if len(outer.answers) > 1 else outer.answers[0]
                 self.send_response(status)
                 for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -119,6 +122,7 @@ class Answering:
         self.answers.append((status, {k.replace("_", "-"): v for k, v in headers.items()}, data))
 
     def close(self) -> None:
+        self.open.set()
         self._server.shutdown()
         self._server.server_close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -12,7 +11,6 @@ import time
 
 import pytest
 
-from nexusd.cli.hand import dropping
 from nexusd.clientdir import ClientDir
 from nexusd.serving import Serving
 
@@ -22,8 +20,9 @@ class Daemon:
 
     def __init__(self, nexus, session: str, folder) -> None:
         self.folder = folder
-        for name in ("outbox", "sent", "failed", "claimed"):
-            (folder / name).mkdir(parents=True)
+        self.claimed = folder / ".nexusd" / "sending" / "01JTESTCLAIM"
+        for place in (folder / "outbox", folder / "sent", folder / "failed", self.claimed):
+            place.mkdir(parents=True)
         self._serving = Serving(ClientDir(nexus.home))
         assert self._serving.take(session, str(folder))
         self.dropped: list[tuple[str, bytes]] = []
@@ -38,8 +37,8 @@ class Daemon:
         while not self._stop.is_set():
             for name in sorted(os.listdir(self.folder / "outbox")):
                 if not name.startswith("."):
-                    os.rename(self.folder / "outbox" / name, self.folder / "claimed" / name)
-                    self.dropped.append((name, (self.folder / "claimed" / name).read_bytes()))
+                    os.rename(self.folder / "outbox" / name, self.claimed / name)
+                    self.dropped.append((name, (self.claimed / name).read_bytes()))
                     how(name)
             time.sleep(0.001)
 
@@ -50,11 +49,11 @@ class Daemon:
 
     def accept(self, name: str) -> None:
         self._note("sent", f"{name}.receipt.json", {"id": "msg_1", "cursor": "5", "confirmed": "answer"})
-        os.rename(self.folder / "claimed" / name, self.folder / "sent" / name)
+        os.rename(self.claimed / name, self.folder / "sent" / name)
 
     def bounce(self, name: str) -> None:
         self._note("failed", f"{name}.error.json", {"error": "too_large", "message": "too large", "remedy": "cut it"})
-        os.rename(self.folder / "claimed" / name, self.folder / "failed" / name)
+        os.rename(self.claimed / name, self.folder / "failed" / name)
 
     def close(self) -> None:
         self._stop.set()
@@ -129,17 +128,6 @@ def test_no_wait_returns_at_once(nexus, daemon):
     assert os.listdir(daemon.folder / "outbox") == [ran.json["file"]]
 
 
-def test_ctrl_c_takes_the_drop_back(nexus, daemon):
-    process = nexus.start("send", "room", "hello")
-    outbox = daemon.folder / "outbox"
-    while not any(not name.startswith(".") for name in os.listdir(outbox)):
-        assert process.poll() is None
-    process.send_signal(2)
-    out, err = process.communicate(timeout=20)
-    assert (process.returncode, out, err) == (130, b"", b"")
-    assert os.listdir(outbox) == []
-
-
 @pytest.mark.parametrize(
     "args", [["--direct"], ["--agent-id", "bob"], ["--url", "http://localhost:{port}"], ["--strict", "--json", "1"]]
 )
@@ -186,15 +174,3 @@ def test_beside_a_daemon_nothing_heavy_is_imported(nexus, daemon):
     assert not {name for name in imported if name.startswith(("nexusd.wire", "nexusd.bridge"))}
     verbs = {name for name in imported if name.startswith("nexusd.cli.hand.")}
     assert not {name for name in verbs if name.endswith(("polling", "waiting", "sessions", "naming", "examining"))}
-
-
-def test_ctrl_c_in_the_moment_behind_the_drop_takes_it_back_too(tmp_path):
-    (tmp_path / "outbox").mkdir()
-    try:
-        dropped = dropping.drop(str(tmp_path), "hello", None)
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            dropping.outcome(dropped, 5)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    assert os.listdir(tmp_path / "outbox") == []

@@ -115,7 +115,8 @@ class Bench:
         config = home / "config.toml"
         config.touch(0o600)
         config.write_text(
-            'root = "nexus"\nclient_dir = "client"\nsettle = 0\nagent_id = "alice"\nrequests_per_minute = 0\n'
+            'root = "nexus"\nclient_dir = "client"\nsettle = 0\nquiet = 0\n'
+            'agent_id = "alice"\nrequests_per_minute = 0\n'
             f"{settings}\n"
             f'[sessions.chat]\nid = "{SESSION}"\n'
         )

@@ -47,7 +47,7 @@ def raced(folder, secrets, races, seed, *only):
             tried = 0
             while tried < races:
                 try:
-                    look = box.look()
+                    look = box.look(0)
                 except (OSError, NexusError):
                     gone += 1
                     continue
@@ -146,7 +146,7 @@ def test_case_86_folders_exchanged_for_links_are_refused_and_nothing_behind_them
     with pytest.raises(NexusError, match="not a folder"):
         claims.claim("a.txt")
     with pytest.raises(NexusError, match="not a folder"):
-        Outbox(folder.outbox).look()
+        Outbox(folder.outbox).look(0)
     own = tmp_path / "own"
     own.write_text("mine")
     with pytest.raises(NexusError, match="not a folder"):
@@ -168,7 +168,7 @@ def test_case_75_files_dropped_while_a_long_scan_goes_on_keep_their_order(folder
     box, looks, ready = Outbox(folder.outbox), 0, []
     with subprocess.Popen([sys.executable, "-c", dropper, folder.outbox]):
         while len(ready) < 6_000:
-            ready = [int(drop.name[:5]) for drop in box.look().ready]
+            ready = [int(drop.name[:5]) for drop in box.look(0).ready]
             looks += 1
             assert ready == list(range(len(ready))), "a later one without an earlier one"
     assert looks > 10

@@ -11,7 +11,7 @@ import pytest
 
 from nexusd.errors import Refusal
 from nexusd.spool import outbox as outboxes
-from nexusd.spool.outbox import EMPTY, GRAIN, LINKED, QUIET, Outbox, open_plain
+from nexusd.spool.outbox import EMPTY, GRAIN, LINKED, UNLEASED, Outbox, open_plain
 from tests.world import until
 
 
@@ -46,11 +46,11 @@ def drop(place: Path, name: str, text: str = "hi", at: float = 1e9) -> Path:
 
 
 def ready(outbox: Outbox) -> list[str]:
-    return [found.name for found in outbox.look().ready]
+    return [found.name for found in outbox.look(0).ready]
 
 
 def refusals(outbox: Outbox) -> dict[str, str]:
-    return {name: refusal.code for name, refusal in outbox.look().refused}
+    return {name: refusal.code for name, refusal in outbox.look(0).refused}
 
 
 def test_order_is_by_modification_time_and_then_by_name(place, outbox):
@@ -69,7 +69,7 @@ def test_order_is_by_the_nanosecond(place, outbox):
 
 
 def test_an_empty_outbox_is_waited_for_by_nobody(outbox):
-    look = outbox.look()
+    look = outbox.look(0)
     assert (list(look.ready), look.refused, look.waiting, look.again_in) == ([], [], 0, None)
 
 
@@ -84,44 +84,44 @@ def test_somebodys_work_in_progress_is_left_alone_whatever_it_is(place, outbox, 
 
 def test_an_empty_file_waits_for_its_writer(place, outbox, clock):
     drop(place, "x", "")
-    look = outbox.look()
+    look = outbox.look(0)
     assert (list(look.ready), look.waiting, look.again_in) == ([], 1, EMPTY)
     clock.now += 2
-    assert outbox.look().again_in == EMPTY - 2
+    assert outbox.look(0).again_in == EMPTY - 2
     clock.now += EMPTY - 2
     assert ready(outbox) == ["x"]
 
 
 def test_an_empty_file_that_is_written_meanwhile_goes_at_once(place, outbox, clock):
     drop(place, "x", "")
-    outbox.look()
+    outbox.look(0)
     drop(place, "x", "text")
     assert ready(outbox) == ["x"]
 
 
 def test_an_empty_file_that_changes_waits_anew(place, outbox, clock):
     drop(place, "x", "")
-    outbox.look()
+    outbox.look(0)
     clock.now += EMPTY - 1
     drop(place, "x", "", at=2e9)
-    assert outbox.look().again_in == EMPTY
+    assert outbox.look(0).again_in == EMPTY
 
 
 def test_an_empty_file_holds_no_other_back(place, outbox):
     drop(place, "a", "", at=1e9)
     drop(place, "b", at=2e9)
-    look = outbox.look()
+    look = outbox.look(0)
     assert ([d.name for d in look.ready], look.waiting) == (["b"], 1)
 
 
 def test_a_file_that_was_taken_back_is_forgotten(place, outbox, clock):
     drop(place, "x", "")
-    outbox.look()
+    outbox.look(0)
     clock.now += EMPTY
     (place / "x").unlink()
     assert ready(outbox) == []
     drop(place, "x", "")
-    assert outbox.look().again_in == EMPTY  # another file, that waits its own time
+    assert outbox.look(0).again_in == EMPTY  # another file, that waits its own time
 
 
 def make(place: Path, what: str) -> None:
@@ -155,7 +155,7 @@ def test_what_is_no_file_is_refused_without_being_opened(place, outbox, what, co
     opened = []
     real = os.open
     monkeypatch.setattr(os, "open", lambda path, *given, **more: opened.append(path) or real(path, *given, **more))
-    look = outbox.look()
+    look = outbox.look(0)
     assert not [path for path in opened if os.path.basename(path) == "x"]
     assert [(name, refusal.code) for name, refusal in look.refused] == [("x", code)]
     assert look.refused[0][1].remedy
@@ -191,7 +191,7 @@ def test_odd_names_are_names_like_any_other(place, outbox, name):
     path = os.path.join(os.fsencode(place), name)
     with open(path, "w") as file:
         file.write("hi")
-    look = outbox.look()
+    look = outbox.look(0)
     assert [os.fsencode(d.name) for d in look.ready] == [name]
     assert outbox.is_done(look.ready[0]) is True
 
@@ -199,7 +199,7 @@ def test_odd_names_are_names_like_any_other(place, outbox, name):
 def test_a_second_name_is_borne_for_a_moment_and_then_refused(place, outbox, clock, monkeypatch, tmp_path):
     drop(place, "x")
     os.link(place / "x", tmp_path / "y")
-    look = outbox.look()
+    look = outbox.look(0)
     assert (list(look.ready), look.refused, look.again_in) == ([], [], LINKED)
     now = time.time()
     monkeypatch.setattr(outboxes.time, "time", lambda: now + LINKED + 1)
@@ -210,7 +210,7 @@ def test_a_second_name_is_borne_for_a_moment_and_then_refused(place, outbox, clo
 def test_a_second_name_that_is_gone_in_time_was_a_careful_writer(place, outbox, tmp_path):
     drop(tmp_path, "y")
     os.link(tmp_path / "y", place / "x")
-    outbox.look()
+    outbox.look(0)
     (tmp_path / "y").unlink()
     assert ready(outbox) == ["x"]
 
@@ -219,21 +219,21 @@ def test_a_file_that_somebody_writes_to_is_not_done_until_it_is_closed(place, ou
     with (place / "x").open("w") as writer:
         writer.write("half")
         writer.flush()
-        (found,) = outbox.look().ready
+        (found,) = outbox.look(0).ready
         assert outbox.is_done(found) is False
     assert outbox.is_done(found) is True
 
 
 def test_readers_do_not_count(place, outbox):
     drop(place, "x")
-    (found,) = outbox.look().ready
+    (found,) = outbox.look(0).ready
     with (place / "x").open():
         assert outbox.is_done(found) is True
 
 
 def test_a_file_that_was_taken_back_or_exchanged_for_something_else_is_gone(place, outbox):
     drop(place, "x")
-    (found,) = outbox.look().ready
+    (found,) = outbox.look(0).ready
     (place / "x").unlink()
     assert outbox.is_done(found) is None
     os.symlink("/etc/passwd", place / "x")
@@ -243,23 +243,28 @@ def test_a_file_that_was_taken_back_or_exchanged_for_something_else_is_gone(plac
     assert outbox.is_done(found) is None
 
 
-def test_case_79_without_leases_a_file_is_done_when_it_was_quiet_for_a_moment(place, outbox, clock, monkeypatch):
+def test_case_79_without_leases_a_file_is_done_when_it_was_left_alone_for_a_longer_time(
+    place, outbox, clock, monkeypatch
+):
     monkeypatch.setattr(outboxes, "lease", lambda _: None)
     drop(place, "x")
-    (found,) = outbox.look().ready
+    (found,) = outbox.look(0).ready
     assert outbox.is_done(found) is False
-    clock.now += QUIET
+    assert found.again_in == UNLEASED
+    clock.now += UNLEASED
     drop(place, "x", "more")
     assert outbox.is_done(found) is False
-    clock.now += QUIET / 2
-    assert outbox.is_done(found) is False
-    clock.now += QUIET / 2
+    clock.now += UNLEASED / 2
+    look = outbox.look(0)
+    assert (list(look.ready), look.again_in) == ([], UNLEASED / 2)
+    clock.now += UNLEASED / 2
+    (found,) = outbox.look(0).ready
     assert outbox.is_done(found) is True
 
 
 def test_no_lease_and_no_descriptor_is_left_behind(place, outbox):
     drop(place, "x")
-    (found,) = outbox.look().ready
+    (found,) = outbox.look(0).ready
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(50):
         outbox.is_done(found)

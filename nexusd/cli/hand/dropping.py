@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nexusd.errors import UserError
 from nexusd.spool import dropping
 
 if TYPE_CHECKING:
-    from nexusd.spool.dropping import Drop
+    from nexusd.cli.stopping import Held
+    from nexusd.spool.dropping import Drop, Place
 
 
 class Outcome(NamedTuple):
@@ -21,56 +21,87 @@ class Outcome(NamedTuple):
     sentence: str | None = None
 
 
-def drop(folder: str, text: str | None, payload: Any) -> Drop:
-    """Put a message into the outbox; UserError where that cannot be. From then on Ctrl-C waits for `outcome`.
+def deliver(held: Held, folder: str, text: str | None, payload: Any, timeout: float | None) -> Outcome:
+    """Drop a message and wait at most `timeout` seconds for what becomes of it; None: do not wait at all.
 
-    Between the two it would end us with a message in the outbox that nobody takes back.
+    UserError where nothing can be dropped. What no daemon has claimed by the end, or when a signal comes, is taken
+    back. Signals are held from before the drop until it is known what became of it: whatever ends the command, nothing
+    stays in the outbox of which nobody was told.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return dropping.drop(folder, text, payload)
+        dropped = dropping.drop(folder, text, payload)
     except OSError as fault:
-        _heed_ctrl_c()
         outbox = os.path.join(folder, "outbox")
         raise UserError(
             "no_outbox", f"nothing can be dropped into {outbox} ({fault.strerror}); to send by HTTP add --direct"
         ) from None
+    if timeout is None and not held.pause(0):
+        return Outcome(_queued(dropped))
+    seen: set[Place | None] = set()
+
+    def pause(seconds: float) -> bool:
+        seen.add(dropped.place())
+        return held.pause(seconds)
+
+    if not dropped.settled(timeout or 0.0, pause):
+        try:
+            taken_back = dropped.take_back()
+        except OSError as fault:
+            return _stuck(dropped, held, fault)
+        if taken_back:
+            return _not_sent(held, timeout or 0.0)
+    return _noted(dropped, held) or _unanswered(dropped, held, claimed="sending" in seen)
 
 
-def _heed_ctrl_c() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-def outcome(dropped: Drop, timeout: float) -> Outcome:
-    """Wait at most `timeout` seconds for what became of a drop; one that nobody claimed by then is taken back."""
-    try:
-        _heed_ctrl_c()
-        settled = dropped.settled(timeout)
-    except KeyboardInterrupt:
-        dropped.take_back()
-        raise
-    if not settled and dropped.take_back():
-        return Outcome(
-            {"error": "not_sent", "message": f"no daemon claimed it within {timeout:g} s; it was taken back"},
-            1,
-            "nexus: no daemon claimed the message, and it was taken back; see nexusd status, or send with --direct",
-        )
-    return _noted(dropped) or Outcome(
-        {"status": "queued", "file": dropped.name},
-        0,
-        f"the daemon has it, but the server has not answered yet; the receipt will be in "
-        f"{os.path.join(dropped.folder, 'sent', dropped.name)}.receipt.json",
+def _not_sent(held: Held, timeout: float) -> Outcome:
+    if held.status is not None:
+        message = f"stopped by {held.name} before a daemon claimed it; it was taken back"
+        return Outcome({"error": "not_sent", "message": message}, held.status, f"nexus: not sent: {message}")
+    return Outcome(
+        {"error": "not_sent", "message": f"no daemon claimed it within {timeout:g} s; it was taken back"},
+        1,
+        "nexus: no daemon claimed the message, and it was taken back; see nexusd status, or send with --direct",
     )
 
 
-def _noted(dropped: Drop) -> Outcome | None:
+def _stuck(dropped: Drop, held: Held, fault: OSError) -> Outcome:
+    path = os.path.join(dropped.folder, "outbox", dropped.name)
+    message = f"no daemon claimed it, and it cannot be taken back from {path} ({fault.strerror}): it may be sent later"
+    return Outcome(_queued(dropped) | {"error": "not_taken_back", "message": message}, held.status or 1, message)
+
+
+def _noted(dropped: Drop, held: Held) -> Outcome | None:
     """The receipt or the error that is beside the file at its end."""
     receipt = dropped.receipt()
     if receipt is not None:
-        doubt = "warning: it may have been sent twice" if receipt.get("possibleDuplicate") else None
-        return Outcome(receipt, 0, doubt)
+        said = [f"nexus: {held.name} came when it was sent already"] if held.status else []
+        if receipt.get("possibleDuplicate"):
+            said.append("warning: it may have been sent twice")
+        return Outcome(receipt, held.status or 0, "; ".join(said) or None)
     error = dropped.error()
     if error is not None:
         said = [str(error.get(k)) for k in ("message", "remedy") if error.get(k)]
-        return Outcome(error, 1, f"nexus: not sent: {'; '.join(said) or error.get('error')}")
+        return Outcome(error, held.status or 1, f"nexus: not sent: {'; '.join(said) or error.get('error')}")
     return None
+
+
+def _unanswered(dropped: Drop, held: Held, *, claimed: bool) -> Outcome:
+    """It is not in the outbox any more, and nothing is noted yet: deleted, or the daemon has it."""
+    if dropped.cancelled():
+        message = f"somebody deleted {dropped.name} before it was sent; send it again if it is still meant"
+        if claimed:
+            message = (
+                f"somebody deleted {dropped.name} when the daemon had claimed it, so it may have been sent; "
+                f"look for it with nexus poll before sending it again"
+            )
+        shown = {"error": "cancelled", "message": message, "file": dropped.name}
+        return Outcome(shown, held.status or 1, f"nexus: {message}")
+    receipt = f"{os.path.join(dropped.folder, 'sent', dropped.name)}.receipt.json"
+    waits = "the server has not answered yet" if held.status is None else f"{held.name} ended the wait for the server"
+    return Outcome(
+        _queued(dropped), held.status or 0, f"the daemon has it, but {waits}; the receipt will be in {receipt}"
+    )
+
+
+def _queued(dropped: Drop) -> dict[str, Any]:
+    return {"status": "queued", "file": dropped.name}

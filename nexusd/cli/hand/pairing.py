@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from nexusd.cli.hand import keeping
 from nexusd.cli.hand.desk import Desk
 from nexusd.cli.output import say
+from nexusd.cli.stopping import finishing
 from nexusd.errors import UserError
 from nexusd.wire import calls
 
@@ -51,13 +52,14 @@ def claim(args: Namespace) -> Verb:
     agent, alias = desk.new_agent(), keeping.checked_alias(args.alias)
     keeping.ready(desk.state)
     server = desk.server()
-    reply = desk.ask(server, calls.claim(code, agent))
-    session = reply.raw.get("sessionId")
-    if not isinstance(session, str):
-        yield reply.text
-        say("nexus: the server's answer names no session; nothing was kept")
-        return 1
-    status = yield from keeping.kept(desk.state, reply, session=session, server=server, agent=agent, alias=alias)
+    with finishing("the server's answer: a code can be claimed only once"):
+        reply = desk.ask(server, calls.claim(code, agent))
+        session = reply.raw.get("sessionId")
+        if not isinstance(session, str):
+            yield reply.text
+            say("nexus: the server's answer names no session; nothing was kept")
+            return 1
+        status = yield from keeping.kept(desk.state, reply, session=session, server=server, agent=agent, alias=alias)
     say(f"claimed; see what is there with: nexus poll {alias or 'SESSION'}")
     if not alias:
         say("and give it a name with: nexus alias SESSION NAME")

@@ -42,16 +42,15 @@ def send(args: Namespace) -> Verb:
     folder = None if args.direct or args.strict else _outbox(desk, args, session)
     if folder is None:
         return (yield from _by_http(desk, args, session, text or None, payload))
-    from nexusd.cli.hand import dropping  # noqa: PLC0415 - only beside a daemon
+    from nexusd.cli import stopping  # noqa: PLC0415 - only beside a daemon
+    from nexusd.cli.hand import dropping  # noqa: PLC0415
 
-    drop = dropping.drop(folder, text or None, payload)
-    if args.no_wait:
-        yield {"status": "queued", "file": drop.name}
-        return 0
-    outcome = dropping.outcome(drop, PATIENCE if timeout is None else timeout)
-    yield outcome.shown
+    patience = PATIENCE if timeout is None else timeout
+    with stopping.Held() as held:
+        outcome = dropping.deliver(held, folder, text or None, payload, None if args.no_wait else patience)
     if outcome.sentence:
         say(outcome.sentence)
+    yield outcome.shown
     return outcome.status
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nexusd.cli.hand import given, keeping
 from nexusd.cli.hand.desk import Desk
 from nexusd.cli.output import error, say
+from nexusd.cli.stopping import finishing
 from nexusd.errors import RequestError
 from nexusd.wire import calls
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from nexusd.cli.output import Verb
+    from nexusd.wire.calls import Call
 
 DEFAULT_TTL = 3660  # seconds; what the public client asks for
 
@@ -42,7 +44,16 @@ def create(args: Namespace) -> Verb:
     if args.ttl is None:
         say(f"note: no --ttl was given; asking for {DEFAULT_TTL} s, about an hour")
     server = desk.server()
-    reply = desk.ask(server, calls.create(ttl=ttl, max_agents=most, greeting=args.greeting or None, creator=creator))
+    call = calls.create(ttl=ttl, max_agents=most, greeting=args.greeting or None, creator=creator)
+    with finishing("the server's answers: nothing else tells the session's id and the key"):
+        return (yield from _created(desk, server, call, creator, joining, alias, pair=args.pair))
+
+
+def _created(
+    desk: Desk, server: str, call: Call, creator: str | None, joining: str | None, alias: str | None, *, pair: bool
+) -> Verb:
+    """Create the session, enter it and make a pairing code as was asked for; what is known by then is shown."""
+    reply = desk.ask(server, call)
     session = reply.raw.get("sessionId")
     if not isinstance(session, str):
         yield reply.text
@@ -54,7 +65,7 @@ def create(args: Namespace) -> Verb:
         desk.state.save(session, server=server)
     if alias:
         desk.state.set_alias(alias, session)
-    if not (args.pair or (joining and joining != creator)):
+    if not (pair or (joining and joining != creator)):
         yield reply.text
         return 0
     whole, status = dict(reply.raw), 0
@@ -63,7 +74,7 @@ def create(args: Namespace) -> Verb:
             joined = desk.ask(server, calls.join(session, joining))
             keeping.entered(desk.state, session, server, joining, joined.raw)
             whole |= {"agentId": joining, "sessionKey": joined.raw.get("sessionKey")}
-        if args.pair:
+        if pair:
             whole["pair"] = desk.ask(server, calls.pair(session)).raw
     except RequestError as fault:  # the session is there: what is known of it must not be lost
         whole |= error(fault)
@@ -100,8 +111,9 @@ def join(args: Namespace) -> Verb:
     session, agent, alias = desk.session(args.session), desk.new_agent(), keeping.checked_alias(args.alias)
     keeping.ready(desk.state)
     server = desk.server(session)
-    reply = desk.ask(server, calls.join(session, agent))
-    status = yield from keeping.kept(desk.state, reply, session=session, server=server, agent=agent, alias=alias)
+    with finishing("the server's answer: it gives the session key only once"):
+        reply = desk.ask(server, calls.join(session, agent))
+        status = yield from keeping.kept(desk.state, reply, session=session, server=server, agent=agent, alias=alias)
     say(f"joined as {agent}; see what is there with: nexus poll {alias or desk.label(session) or 'SESSION'}")
     return status
 

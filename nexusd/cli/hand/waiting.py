@@ -66,7 +66,8 @@ def ask_arguments(parser: ArgumentParser) -> None:
 
 def ask(args: Namespace) -> Verb:
     """Send through the daemon; show the receipt and the first message of another agent after it, in one document."""
-    from nexusd.cli.hand import dropping  # noqa: PLC0415 - `wait` sends nothing
+    from nexusd.cli import stopping  # noqa: PLC0415 - `wait` sends nothing
+    from nexusd.cli.hand import dropping  # noqa: PLC0415
     from nexusd.cli.hand.sending import PATIENCE  # noqa: PLC0415
 
     timeout = given.wait(args.timeout, "timeout")
@@ -81,31 +82,53 @@ def ask(args: Namespace) -> Verb:
         raise UserError("no_daemon", "no daemon serves this session now: start nexusd run, or use nexus send and poll")
     inbox, bookmark = inboxes.opened(folder), inboxes.bookmark(desk, folder, args.reader)
     before = inbox.last()
-    outcome = dropping.outcome(dropping.drop(folder, text, None), PATIENCE if timeout is None else timeout)
-    if outcome.sentence:
-        say(outcome.sentence)
-    if outcome.status:
-        yield outcome.shown
-        return TIMED_OUT if outcome.shown.get("error") == "not_sent" and timeout is not None else outcome.status
     own = desk.state.agent(session)
-    is_answer = _answers(outcome.shown, own)
-    for _ in _looks(inbox, None if deadline is None else max(0.0, deadline - time.monotonic())):
+    found = None
+    with stopping.Held() as held:  # until it is known what to say: nothing is printed in here, which might block
+        outcome = dropping.deliver(held, folder, text, None, PATIENCE if timeout is None else timeout)
+        if not outcome.status:
+            if outcome.sentence:
+                say(outcome.sentence)
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            found = _answer(inbox, before, _answers(outcome.shown, own), left, held.pause)
+    if outcome.status:
+        if outcome.sentence:
+            say(outcome.sentence)
+        yield outcome.shown
+        timed_out = outcome.status == 1 and outcome.shown.get("error") == "not_sent" and timeout is not None
+        return TIMED_OUT if timed_out else outcome.status
+    if found is not None:
+        with bookmark.held():
+            unread_left = _unread_messages(inbox, bookmark, own) - (not bookmark.has(found.seq))
+            receipt = json.dumps(outcome.shown)
+            yield f'{{"receipt":{receipt},"reply":{found.data.decode().strip()},"unread":{unread_left}}}'
+            bookmark.consume([found.seq])
+        _say_what_is_unread(unread_left)
+        return 0
+    with bookmark.held():
+        unread_left = _unread_messages(inbox, bookmark, own)
+    error, why = ("timed_out", "in time") if held.status is None else ("interrupted", f"before {held.name}")
+    is_where = "the daemon has it" if outcome.shown.get("status") == "queued" else "it was sent"
+    message = f"{is_where}, but no answer came {why}"
+    say(f"nexus: {message}; wait on with: nexus wait NAME")
+    _say_what_is_unread(unread_left)
+    yield {"receipt": outcome.shown, "reply": None, "unread": unread_left, "error": error, "message": message}
+    return held.status or TIMED_OUT
+
+
+def _answer(
+    inbox: Inbox,
+    before: int,
+    is_answer: Callable[[Line], bool],
+    timeout: float | None,
+    pause: Callable[[float], bool],
+) -> Line | None:
+    """The first answer behind line `before`, or None when the time is over or `pause` says that it is."""
+    for _ in _looks(inbox, timeout, pause):
         found = next(filter(is_answer, inbox.after(before)), None)
         if found is not None:
-            with bookmark.held():
-                left = _unread_messages(inbox, bookmark, own) - (not bookmark.has(found.seq))
-                receipt = json.dumps(outcome.shown)
-                yield f'{{"receipt":{receipt},"reply":{found.data.decode().strip()},"unread":{left}}}'
-                bookmark.consume([found.seq])
-            _say_what_is_unread(left)
-            return 0
-    with bookmark.held():
-        left = _unread_messages(inbox, bookmark, own)
-    shown = {"receipt": outcome.shown, "reply": None, "unread": left}
-    yield {**shown, "error": "timed_out", "message": "no answer came in time"}
-    say("nexus: no answer came in time; wait on with: nexus wait NAME")
-    _say_what_is_unread(left)
-    return TIMED_OUT
+            return found
+    return None
 
 
 def _unread_messages(inbox: Inbox, bookmark: Bookmark, own: str | None) -> int:
@@ -122,8 +145,13 @@ def _say_what_is_unread(count: int) -> None:
         say(f"nexus: {count} unread message{'s' * (count != 1)} besides, from before; see: nexus read NAME")
 
 
-def _looks(inbox: Inbox, timeout: float | None) -> Iterator[None]:
-    """One look now and one each time the inbox has grown, until the time is over."""
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
+def _looks(inbox: Inbox, timeout: float | None, sleep: Callable[[float], bool] = _sleep) -> Iterator[None]:
+    """One look now and one each time the inbox has grown, until the time is over or `sleep` says that it is."""
     begun = time.monotonic()
     seen = inbox.mark()
     yield
@@ -131,7 +159,8 @@ def _looks(inbox: Inbox, timeout: float | None) -> Iterator[None]:
         pause = _LOOK if time.monotonic() - begun < _LATER else _LATER_LOOK
         if timeout is not None:
             pause = max(0.0, min(pause, timeout - (time.monotonic() - begun)))
-        time.sleep(pause)
+        if sleep(pause):
+            return
         mark = inbox.mark()
         if mark != seen:
             seen = mark

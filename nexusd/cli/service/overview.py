@@ -12,11 +12,13 @@ import tomllib
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from nexusd.clientdir import ClientDir
 from nexusd.config.keys import BY_NAME
 from nexusd.config.load import config_file, load
 from nexusd.errors import ConfigError, UserError
 from nexusd.local_fault import said
 from nexusd.root import recognise
+from nexusd.serving import is_root_served
 from nexusd.spool import atomic, layout, rootlock
 
 if TYPE_CHECKING:
@@ -31,12 +33,12 @@ _ROOT_LINE = re.compile(r"""^\s*root\s*=\s*(["'])(?P<root>.+?)\1""", re.MULTILIN
 def overview(named: str | None) -> dict[str, Any]:
     """All there is to know, a broken configuration included; times as the protocol writes them, ages in seconds."""
     config, faults, root = _configuration(named)
-    daemon, report = _daemon(root)
+    place = _place(root, config)
+    daemon, report = _daemon(root, waiting=place is not None and _waits(root, config))
     if daemon["running"]:
         faults = faults or [str(fault) for fault in report.get("rejected") or []]
     reported = report.get("sessions") if daemon["running"] and not daemon["stuck"] else None
     reported = reported if isinstance(reported, dict) else {}
-    place = _place(root, config)
     return {
         "daemon": daemon,
         "config": {"file": config_file(named), "inForce": report.get("config"), "rejected": faults},
@@ -95,14 +97,22 @@ def _place(root: str, config: Config | None) -> str | None:
     return said(OSError(errno.EROFS, ""), root) if read_only else None
 
 
-def _daemon(root: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Whether a daemon runs and how it is, and its last report."""
+def _waits(root: str, config: Config | None) -> bool:
+    """Whether a daemon waits for a root that is not there."""
+    try:
+        return config is not None and is_root_served(ClientDir(config.client_dir), root)
+    except OSError:
+        return False
+
+
+def _daemon(root: str, *, waiting: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Whether a daemon runs and how it is, and its last report. `waiting`: one waits for the root."""
     report = read(layout.report_file(root))
     pid = rootlock.holder(root)
     silent = None if pid is None else _silence(root, report, pid)
     halted = bool(pid) and _halted(pid or 0)
     return {
-        "running": pid is not None,
+        "running": pid is not None or waiting,
         "stuck": halted or (silent is not None and silent > SILENT),
         "halted": halted,
         "pid": pid or None,
