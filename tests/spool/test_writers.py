@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,8 +21,9 @@ from nexusd.spool.sending import Sending
 from tests.world import until
 
 WHOLE = "the whole message\n" * 20
-PAUSE = 0.03  # seconds that a writer lets pass between its steps: that is what is tried here
 PATIENT = 1.0  # the quiet time here: a busy machine makes a writer slow
+
+Step = Callable[[], None]
 
 
 class Taker(threading.Thread):
@@ -48,6 +49,11 @@ class Taker(threading.Thread):
                 elif done is False:
                     look.put_off(drop)
 
+    def step(self) -> None:
+        """What a writer does between two steps: wait until it has been looked for several times."""
+        before = self.looks
+        until(lambda: self.looks > before + 3)
+
     def stop(self) -> None:
         self._over.set()
         self.join()
@@ -68,11 +74,7 @@ def taker(folder):
         each.stop()
 
 
-def step() -> None:
-    time.sleep(PAUSE)
-
-
-def editor(outbox: Path, name: str) -> None:
+def editor(outbox: Path, name: str, step: Step) -> None:
     """Editors and the tools with which agents write: beside it, closed, then renamed."""
     aside = outbox / f"{name}.tmp.{os.getpid()}.{os.urandom(6).hex()}"
     aside.write_text(WHOLE)
@@ -80,14 +82,14 @@ def editor(outbox: Path, name: str) -> None:
     aside.rename(outbox / name)
 
 
-def sed(outbox: Path, name: str) -> None:
+def sed(outbox: Path, name: str, step: Step) -> None:
     """A file of two steps: written, then edited in place, which is another file that is renamed over it."""
     (outbox / name).write_text(WHOLE.replace("whole", "HOLE"))
     step()
     subprocess.run(["sed", "-i", "s/HOLE/whole/", outbox / name], check=True)
 
 
-def mkstemp(outbox: Path, name: str) -> None:
+def mkstemp(outbox: Path, name: str, step: Step) -> None:
     fd, aside = tempfile.mkstemp(dir=outbox, prefix="atomic", suffix=".txt")
     with open(fd, "w") as file:
         file.write(WHOLE)
@@ -97,13 +99,13 @@ def mkstemp(outbox: Path, name: str) -> None:
     os.replace(aside, outbox / name)
 
 
-def install(outbox: Path, name: str) -> None:
+def install(outbox: Path, name: str, step: Step) -> None:
     source = outbox.parent / "source"
     source.write_text(WHOLE)
     subprocess.run(["install", "-m", "640", source, outbox / name], check=True)
 
 
-def copy(outbox: Path, name: str) -> None:
+def copy(outbox: Path, name: str, step: Step) -> None:
     """shutil.copy on a slow machine: the mode is set by name, once the copy is closed."""
     source = outbox.parent / "source"
     source.write_text(WHOLE)
@@ -112,7 +114,7 @@ def copy(outbox: Path, name: str) -> None:
     shutil.copymode(source, outbox / name)
 
 
-def unzip(outbox: Path, name: str) -> None:
+def unzip(outbox: Path, name: str, step: Step) -> None:
     (outbox / name).write_text(WHOLE)
     step()
     os.utime(outbox / name, (1e9, 1e9))
@@ -120,7 +122,7 @@ def unzip(outbox: Path, name: str) -> None:
     os.chmod(outbox / name, 0o640)
 
 
-def in_pieces(outbox: Path, name: str) -> None:
+def in_pieces(outbox: Path, name: str, step: Step) -> None:
     """A shell script with a line of >> for each piece."""
     for line in WHOLE.splitlines(keepends=True)[:5]:
         with (outbox / name).open("a") as file:
@@ -130,7 +132,7 @@ def in_pieces(outbox: Path, name: str) -> None:
         file.write("".join(WHOLE.splitlines(keepends=True)[5:]))
 
 
-def exclusive(outbox: Path, name: str) -> None:
+def exclusive(outbox: Path, name: str, step: Step) -> None:
     """A name is reserved, then what is written aside is linked in its place."""
     aside = outbox / f"{name}.{os.getpid()}"
     aside.write_text(WHOLE)
@@ -148,7 +150,7 @@ def test_case_131_and_132_no_tool_fails_and_what_is_taken_is_whole_under_its_las
     taking = taker()
     names = [f"reply{n}.md" for n in range(3)]
     for name in names:
-        pattern(Path(folder.outbox), name)
+        pattern(Path(folder.outbox), name, taking.step)
     until(lambda: len(taking.taken) >= len(names))
     taking.stop()
     assert sorted(taking.taken) == [(name, WHOLE) for name in names]
@@ -160,7 +162,7 @@ def test_without_a_quiet_time_the_same_tools_fail_or_are_taken_half(folder, take
     taking = taker(0.0)
     for n in range(20):
         try:
-            pattern(Path(folder.outbox), f"reply{n}.md")
+            pattern(Path(folder.outbox), f"reply{n}.md", taking.step)
         except (OSError, subprocess.CalledProcessError):
             return
         if any(name != f"reply{n}.md" or text != WHOLE for name, text in taking.taken[-1:]):
