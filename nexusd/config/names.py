@@ -30,6 +30,7 @@ class Names:
         self.file = place.config_file(named, environ)
         self.folder = place.sessions_folder(self.file)
         self._main: dict[str, Any] | None = None
+        self._all: dict[str, str] | None = None
 
     def id_of(self, name: str) -> str | None:
         """The id of the session of that name; None: the configuration knows none.
@@ -53,7 +54,12 @@ class Names:
         return identity
 
     def all(self) -> dict[str, str]:
-        """Every name and its session's id; files that cannot be read are left out."""
+        """Every name and its session's id, read once; files that cannot be read are left out."""
+        if self._all is None:
+            self._all = self._found()
+        return self._all
+
+    def _found(self) -> dict[str, str]:
         found: dict[str, str] = {}
         entries: list[str] = []
         with contextlib.suppress(OSError):
