@@ -5,6 +5,7 @@ Modes do not tell: a disk may be full, a file system read-only, a folder somebod
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -19,17 +20,32 @@ _BLOCK = bytes(4096)  # an empty file can be made on a disk that is full
 
 
 def probe(folder: str) -> None:
-    """Make the folder if it is not there, write a file in it as it is done for good, and take it away again.
+    """Make the folder if it is not there, write a file in it as it is done for good, and take all of it away again.
 
-    UserError `local_files` where that cannot be; nothing is left behind.
+    UserError `local_files` where that cannot be; nothing is left behind. A daemon that runs takes a new folder for
+    news: one that stayed here without a file in it would have been looked at before there is anything to see.
     """
     path = os.path.join(folder, f".{os.urandom(8).hex()}.tmp")
+    made = _missing(folder)
     try:
         atomic.private_folder(folder)
         atomic.replace(path, _BLOCK)
         os.unlink(path)
     except OSError as fault:
         raise _refused(folder, fault) from None
+    finally:
+        with contextlib.suppress(OSError):  # somebody else may have put something in meanwhile
+            for new in made:
+                os.rmdir(new)
+
+
+def _missing(folder: str) -> list[str]:
+    """The folder and its parents that are not there, the innermost first."""
+    missing = []
+    while folder != os.path.dirname(folder) and not os.path.lexists(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    return missing
 
 
 def probe_client_dir(state: ClientDir) -> None:
