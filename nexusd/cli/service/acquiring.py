@@ -65,6 +65,7 @@ class Keeping:
 
     async def keep(self, got: Acquired, client: NexusClient) -> None:
         """Keep it and have it served; what cannot be done is noted in it."""
+        got.shown["session"] = None if self._called(got) != self._name else self._name
         if await self._is_another_ones(got, client):
             return
         try:
@@ -75,7 +76,7 @@ class Keeping:
             got.shown |= {"sessionId": got.session, "sessionKey": got.key}
             got.faults.append(
                 f"the answer on stdout is all there is of its id and key, so keep it safe; when that is mended: "
-                f"nexusd add {self._name} --id - --adopt --agent-id {got.agent} (and the id on stdin)"
+                f"nexusd add {self._called(got)} --id - --adopt --agent-id {got.agent} (and the id on stdin)"
             )
             return
         if self._cannot_be_called_so(got):
@@ -85,15 +86,16 @@ class Keeping:
 
     def note(self, got: Acquired) -> None:
         """Of a session that was made and not entered: keep that it is there, so that it can be entered later."""
-        again = f"to enter it: nexusd add {self._name}"
+        got.shown["session"] = None if self._called(got) != self._name else self._name
+        again = f"to enter it: nexusd add {self._called(got)}"
         try:
             self._state.save(got.session, server=got.server)
-            self._state.set_alias(self._name, got.session)
+            self._state.set_alias(self._called(got), got.session)
         except (OSError, UserError):
             got.shown["sessionId"] = got.session
             got.faults.append(f"{again} --id - (and the id, which is in the answer on stdout, on stdin)")
         else:
-            got.faults.append(f"{again} --alias {self._name}")
+            got.faults.append(f"{again} --alias {self._called(got)}")
 
     async def _is_another_ones(self, got: Acquired, client: NexusClient) -> bool:
         """Whether the session was ours before, under another name or as another agent: its record stays as it is.
@@ -108,7 +110,7 @@ class Keeping:
         if name is None and recorded in (None, got.agent):
             return False
         got.shown |= {"session": None, "error": "session_known", "servedAs": name}
-        got.faults.append(self._who_has_it(got.session, name, recorded))
+        got.faults.append(self._who_has_it(got, name, recorded))
         if recorded == got.agent:  # the server let the same agent in again: the new key is the one that is good
             if got.key is not None:
                 with contextlib.suppress(OSError, UserError):
@@ -118,21 +120,27 @@ class Keeping:
             await _leave_again(got, client)
         return True
 
-    def _who_has_it(self, session: str, name: str | None, recorded: str | None) -> str:
+    def _who_has_it(self, got: Acquired, name: str | None, recorded: str | None) -> str:
         if name is not None:
             return f"this session is served already, under the name {name}; nothing of that was changed"
         aliases = self._state.aliases()
-        alias = next((alias for alias, known in aliases.items() if known == session), None)
+        alias = next((alias for alias, known in aliases.items() if known == got.session), None)
         called = f" under the alias {alias}" if alias else ""
         serve = f"--alias {alias}" if alias else "--id -"
         who = recorded or "an agent whose record cannot be read"
-        return f"we are {who} in this session already{called}; to have that served: nexusd add {self._name} {serve}"
+        return (
+            f"we are {who} in this session already{called}; to have that served: nexusd add {self._called(got)} {serve}"
+        )
+
+    def _called(self, got: Acquired) -> str:
+        """The name, or OTHER where it holds the id of the very session: names are shown, and ids are secrets."""
+        ids = Ids(None)
+        ids.add(got.session)
+        return "OTHER" if ids.within(self._name) else self._name
 
     def _cannot_be_called_so(self, got: Acquired) -> bool:
         """Whether the name turned out to be no good: it holds the session's id, or was taken meanwhile."""
-        ids = Ids(None)
-        ids.add(got.session)
-        if ids.within(self._name):
+        if self._called(got) != self._name:
             code, why = "bad_name", "the name holds the session's id, which is a secret, and names are shown"
         elif os.path.lexists(self.file):
             code, why = "name_taken", f"meanwhile there is another session called {self._name}"

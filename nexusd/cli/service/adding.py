@@ -65,12 +65,13 @@ def add(args: Namespace) -> Verb:
         yield known
     except GeneratorExit:
         # stdout is gone or full: the session is ours all the same.
-        say(f"nexusd: what add got could not be printed; {args.name} is added, and nexus pair {args.name} makes a link")
+        if name := known["session"]:
+            say(f"nexusd: what add got could not be printed; {name} is added, and nexus pair {name} makes a link")
         raise
     if known.get("link"):
         say(f"give this link to the other agent, it works once and for a few minutes: {known['link']}")
     if got.faults:
-        say(f"nexusd: {args.name}: {known['message']}")
+        say(f"nexusd: {known['message']}")
         return 1
     folder = os.path.join(config.root, args.name)
     say(f"{args.name} is yours as {got.agent}: read {folder}/inbox.jsonl, drop files into {folder}/outbox/")
