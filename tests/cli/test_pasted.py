@@ -30,6 +30,7 @@ LINKS = {
     "with a fragment": f"{LINK}#top",
     "with /skill": f"{LINK}/skill",
     "with /skill/ and a query": f"{LINK}/skill/?x",
+    "with /skill and a full stop": f"{LINK}/skill.",
     "with a slash": f"{LINK}/",
     "the long form": f"{SERVER}/v1/pair/{CODE}/skill",
     "in a sentence": f"Hi! Here is the link \u2013 it works once: {LINK}. See you there \U0001f600",
