@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 DEFAULT = "~/.config/messaging"
 CAPS_LIFETIME = 300.0  # seconds a server's capabilities are good for
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{15,127}")  # opaque, but it names a folder
+_PLAIN = re.compile(r"[\x21-\x7e]*")  # what can stand in a header or a URL as it is
+_LONGEST = 4096  # bytes of a record
+_REMEDY = "mend that file, or remove it and enter the session again"
 
 
 def is_session_id(text: str) -> bool:
@@ -49,6 +52,9 @@ class ClientDir:
         except FileNotFoundError:
             return []
 
+    # Each of these raises UserError `bad_record` where the file holds what no header and no URL may hold: a fault of
+    # that one session, which callers that look at all sessions must not let stop the others (`trouble`).
+
     def agent(self, session: str) -> str | None:
         """Who we are in the session; None: we have not joined it, or left."""
         return self._value(session, "agent")
@@ -62,8 +68,30 @@ class ClientDir:
         return self._value(session, "server")
 
     def cursor(self, session: str) -> str | None:
-        """The hand's cursor. The daemon keeps its own and never moves this one."""
-        return self._value(session, "cursor")
+        """The hand's cursor. The daemon keeps its own and never moves this one.
+
+        One that is no number counts as none: polling from the beginning repeats messages, and loses nothing.
+        """
+        try:
+            value = self._value(session, "cursor")
+        except UserError as fault:
+            self._warn(str(fault))
+            return None
+        if value is not None and not (value.isdigit() and len(value) <= 30):
+            self._warn(f"the saved cursor of {self._named(session)} is no number; going on without it")
+            return None
+        return value
+
+    def trouble(self, session: str) -> str | None:
+        """What is wrong with the session's files here, as a sentence; None: agent, key and server can be read."""
+        try:
+            for name in ("agent", "key", "server"):
+                self._value(session, name)
+        except UserError as fault:
+            return str(fault)
+        except OSError as fault:
+            return f"the local record of {self._named(session)} cannot be read: {fault.strerror}; {_REMEDY}"
+        return None
 
     def save(self, session: str, **values: str | None) -> None:
         """Write `agent`, `key`, `server` or `cursor`; None removes one. `agent` goes last: it says joined."""
@@ -71,6 +99,12 @@ class ClientDir:
             raise UserError(
                 "bad_session_id", "the server gave a session id that cannot name a folder; nothing was saved"
             )
+        for name, value in values.items():
+            if value is not None and not _PLAIN.fullmatch(value):  # nothing may be written that could not be read
+                raise UserError(
+                    "bad_record",
+                    f"the {name} for this session holds a character that it may not hold; nothing was saved",
+                )
         folder = self._path("sessions", session)
         atomic.private_folder(folder)
         for name in ("server", "key", "cursor", "agent"):
@@ -137,6 +171,8 @@ class ClientDir:
         fetched, able = known.get("fetchedAt"), known.get("capabilities")
         if known.get("serverUrl") != server or not isinstance(able, dict) or not isinstance(fetched, int | float):
             return None
+        if isinstance(fetched, int) and abs(fetched) >= 1 << 63:
+            return None  # more digits than a float takes
         age = time.time() - (fetched / 1000 if fetched > 1e11 else fetched)  # clients differ: seconds, milliseconds
         return able if 0 <= age < CAPS_LIFETIME else None
 
@@ -157,18 +193,40 @@ class ClientDir:
     def _value(self, session: str, name: str) -> str | None:
         if not is_session_id(session):
             return None
-        data = atomic.read_small(self._path("sessions", session, name), 4096)
-        return (data or b"").decode(errors="replace").strip() or None
+        data = atomic.read_small(self._path("sessions", session, name), _LONGEST + 1)
+        # White space round the value is let go, also a CRLF: other clients and editors leave it, and it is not meant.
+        value = (data or b"").strip().decode(errors="replace")
+        if _PLAIN.fullmatch(value) and len(value) <= _LONGEST:
+            return value or None
+        where = os.path.join(self.path, "sessions", "\u2026", name)
+        raise UserError(
+            "bad_record",
+            f"the file {name} of {self._named(session)} ({where}) must hold one line of plain ASCII, the {name} alone; "
+            f"{_REMEDY}",
+        )
+
+    def _named(self, session: str) -> str:
+        """The session by a name that may be shown: its alias, or the folder that a daemon serves it from."""
+        from nexusd import serving  # noqa: PLC0415 - it stands on this module; and only a fault needs it
+
+        with contextlib.suppress(OSError):
+            alias = next((name for name, known in self.aliases().items() if known == session), None)
+            folder = serving.folder(self, session)
+            if alias or folder:
+                return f"session {alias or os.path.basename(folder or '')}"
+        return "a session without a name"
 
     def _json(self, name: str) -> dict[str, Any]:
-        data = atomic.read_small(self._path(name))
-        if data is None:
-            return {}
         try:
+            data = atomic.read_small(self._path(name))
+            if data is None:
+                return {}
             value = json.loads(data)
+            # What cannot be written back is no better than what cannot be read.
+            json.dumps(value, ensure_ascii=False).encode()
             if isinstance(value, dict):
                 return value
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, IsADirectoryError):
             pass
         broken = self._path(f"{name}.broken")
         with contextlib.suppress(OSError):

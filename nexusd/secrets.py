@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import urllib.parse
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SHORTEST = 6  # characters; less would tear holes into ordinary words
+_RUN = re.compile(r"[A-Za-z0-9._~-]{16,}")  # what no form of escaping changes; long enough to be no ordinary word
 
 
 class Secrets:
@@ -21,10 +24,10 @@ class Secrets:
         self._values: dict[str, list[str]] = {}
 
     def add(self, *values: str | None) -> None:
-        """Know these from now on, also as they look inside a URL."""
+        """Know these from now on, also escaped: inside a URL, a JSON text or what a library's error quotes."""
         for value in values:
             if value and len(value) >= SHORTEST:
-                for form in (value, urllib.parse.quote(value, safe="")):
+                for form in _forms(value):
                     alike = self._values.setdefault(form[:SHORTEST], [])
                     if form not in alike:
                         alike.append(form)
@@ -50,3 +53,23 @@ class Secrets:
                 if found is not None:
                     behind = at + len(found)
                     yield at, behind
+
+
+def _forms(value: str) -> set[str]:
+    """The value as it may stand in a text: as it is, quoted for a URL, escaped by JSON or by Python.
+
+    Escapes can be escaped again, and a message can quote a part: a long plain run inside the value is one by itself.
+    """
+    data = value.encode(errors="surrogatepass")
+    forms = {
+        value,
+        urllib.parse.quote(data, safe=""),
+        urllib.parse.quote(data, safe="/"),
+        urllib.parse.quote_plus(data),
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        repr(value)[1:-1],
+        repr(data)[2:-1],
+        *_RUN.findall(value),
+    }
+    return {form for form in forms if len(form) >= SHORTEST}

@@ -187,3 +187,87 @@ def test_a_session_is_served_while_its_daemon_holds_it(state, tmp_path):
     assert is_served(state, SESSION) == "False"
     assert serving.folder(state, SESSION) is not None
     assert serving.folder(state, "..") is None
+
+
+ODD_RECORDS = {
+    "a second line": b"VALUE-0123456789\nsecond\n",
+    "a CR inside": b"VALUE-0123456789\rsecond\n",
+    "a control character": b"VALUE-0123456789\x1b[2J\n",
+    "a character that is not ASCII": "VALUE-0123456789\u2013\n".encode(),
+    "what is not UTF-8": b"VALUE-0123456789\xff\n",
+    "a space inside": b"VALUE-0123456789 second\n",
+    "a NUL": b"VALUE-0123456789\x00",
+    "more than any record": b"VALUE-0123456789" * 300,
+}
+
+
+def write_record(state, session: str, name: str, data: bytes) -> None:
+    state.save(session, agent="me")
+    with open(os.path.join(state.path, "sessions", session, name), "wb") as file:
+        file.write(data)
+
+
+@pytest.mark.parametrize("name", ["agent", "key", "server"])
+@pytest.mark.parametrize("data", ODD_RECORDS.values(), ids=ODD_RECORDS.keys())
+def test_case_185_a_record_that_no_header_may_hold_is_refused_by_its_name_and_not_its_value(state, name, data):
+    write_record(state, SESSION, name, data)
+    state.save(SECOND, agent="me", key="k")
+    for named in (None, "research"):
+        if named:
+            state.set_alias(named, SESSION)
+        with pytest.raises(UserError) as caught:
+            getattr(state, name)(SESSION)
+        said = str(caught.value)
+        assert caught.value.code == "bad_record"
+        assert f"the file {name} of {f'session {named}' if named else 'a session without a name'}" in said
+        assert f"sessions/\u2026/{name}" in said
+        assert "mend that file, or remove it" in said
+        for secret in ("VALUE", "second", SESSION):
+            assert secret not in said
+        assert state.trouble(SESSION) == said
+    assert state.trouble(SECOND) is None
+
+
+@pytest.mark.parametrize("name", ["agent", "key", "server", "cursor"])
+def test_case_185_what_could_not_be_read_is_not_written_either(state, name):
+    state.save(SESSION, agent="me", key="k", server="https://x", cursor="5")
+    with pytest.raises(UserError) as caught:
+        state.save(SESSION, **{"agent": "new", name: "from-the-server\nsecond"})
+    assert "from-the-server" not in str(caught.value)
+    assert (state.agent(SESSION), state.key(SESSION)) == ("me", "k")  # nothing was half saved
+
+
+def test_case_185_a_record_of_a_served_session_is_named_by_its_folder(state):
+    write_record(state, SESSION, "key", b"a\nb\n")
+    serving.point(state, SESSION, "/root/research")
+    assert "the file key of session research" in str(state.trouble(SESSION))
+
+
+@pytest.mark.parametrize("data", [b"x", b"1\n2\n", b"-1", b"1.5", b"[]", "\u0663".encode(), b"9" * 5000])
+def test_case_185_a_cursor_that_is_none_counts_as_none_and_is_said(state, warned, data):
+    write_record(state, SESSION, "cursor", data)
+    assert state.cursor(SESSION) is None
+    assert len(warned) == 1
+    assert SESSION not in warned[0]
+
+
+@pytest.mark.parametrize(
+    "value", [{"a": 5, "b": [1], "c": None, "d": {}, "e": SESSION}, {"a": ["\ud800"], "e": SESSION}, {"e": "\ud800"}]
+)
+def test_case_185_odd_types_in_the_shared_files_crash_nobody(state, value):
+    os.makedirs(state.path)
+    for name in ("aliases.json", "config.json", "server-caps.json"):
+        with open(os.path.join(state.path, name), "w") as file:
+            json.dump(value | {"serverUrl": 7, "fetchedAt": 10**400, "capabilities": {}}, file)
+    assert set(state.aliases()) <= {"e", "a", "d"}
+    assert state.server_url() is None
+    assert state.caps("https://x") is None
+    assert state.set_alias("new", SESSION)
+    assert state.aliases()["new"] == SESSION
+
+
+def test_case_185_a_folder_where_a_shared_file_should_be_is_set_aside(state, warned):
+    os.makedirs(os.path.join(state.path, "aliases.json"))
+    assert state.aliases() == {}
+    assert state.set_alias("a", SESSION)
+    assert len(warned) == 1

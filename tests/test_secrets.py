@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import urllib.parse
+
 import pytest
 
 from nexusd.secrets import SHORTEST, Secrets
@@ -54,3 +57,28 @@ def test_of_a_secret_that_begins_like_another_nothing_is_left():
 )
 def test_nothing_is_left_where_secrets_stand_side_by_side_or_begin_in_vain(secrets, text):
     assert secrets.removed(text) == text.replace("abcdef123456", "[secret]")
+
+
+ODD = 'first-part-0123456789\nsecond\t"part"\u20ac'
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        ODD,
+        repr(ODD),
+        repr(ODD.encode()),
+        json.dumps(ODD),
+        json.dumps(ODD, ensure_ascii=False),
+        urllib.parse.quote(ODD),
+        urllib.parse.quote_plus(ODD),
+        json.dumps(repr(ODD.encode())),  # escaped twice
+        ODD.partition("\n")[0],  # a library quotes the line that it did not like
+    ],
+)
+def test_case_185_a_secret_is_known_in_every_escaped_form(shown):
+    known = Secrets()
+    known.add(ODD)
+    said = known.removed(f"Illegal header value {shown}!")
+    assert "first-part" not in said
+    assert "[secret]" in said

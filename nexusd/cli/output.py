@@ -104,6 +104,11 @@ def safe(text: str) -> str:
     return "".join(c if c.isprintable() else _escaped(c) for c in text)
 
 
+def shown_path(path: str) -> str:
+    """A path without the session id in it."""
+    return _SECRET_PATHS.sub(r"\1...", path)
+
+
 def _failed(fault: UserError | RequestError | OSError, program: str) -> int:
     said = error(fault)
     with contextlib.suppress(OSError):
@@ -129,6 +134,6 @@ def _escaped(char: str) -> str:
 
 def _words(fault: OSError) -> str:
     """An OSError in words; a path under `sessions/` holds a session id, which is a secret."""
-    path = _SECRET_PATHS.sub(r"\1...", os.fsdecode(fault.filename)) if isinstance(fault.filename, str | bytes) else ""
+    path = shown_path(os.fsdecode(fault.filename)) if isinstance(fault.filename, str | bytes) else ""
     reason = fault.strerror or str(fault) or type(fault).__name__
     return f"{path}: {reason}" if path else reason

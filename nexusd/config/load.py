@@ -1,206 +1,126 @@
-"""TOML files to a Config; all that is wrong with them at once."""
+"""TOML files to a Config.
+
+A fault of the main file is everybody's: all of them are told at once, and nothing is in force. A fault of a file in
+`sessions.d` is that one session's: it is skipped and said, and the others go on.
+"""
 
 from __future__ import annotations
 
-import difflib
 import os
-import stat
-import tomllib
-from dataclasses import dataclass, fields
+import shlex
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from nexusd.clientdir import is_session_id
-from nexusd.config.keys import BY_NAME, KEYS
+from nexusd.clientdir import ClientDir
+from nexusd.config import twice
+from nexusd.config.checked import Checker, Place
+from nexusd.config.concealed import Ids
+from nexusd.config.keys import BY_NAME
+from nexusd.config.place import config_file, sessions_folder
 from nexusd.config.records import Config, SessionConfig, Settings
-from nexusd.errors import ConfigError, UserError
+from nexusd.errors import ConfigError
 from nexusd.spool.layout import NAME
-from nexusd.wire.address import server_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-
-def config_file(named: str | None, environ: Mapping[str, str] = os.environ) -> str:
-    """The file that counts: --config, $NEXUSD_CONFIG, $CONFIGURATION_DIRECTORY, the user's, or the system's."""
-    if named or environ.get("NEXUSD_CONFIG"):
-        return os.path.abspath(os.path.expanduser(named or environ["NEXUSD_CONFIG"]))
-    if folder := environ.get("CONFIGURATION_DIRECTORY"):
-        return os.path.join(folder.split(":")[0], "config.toml")
-    home = environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    own = os.path.join(home, "nexusd", "config.toml")
-    system = "/etc/nexusd/config.toml"
-    return system if os.path.exists(system) and not os.path.isdir(os.path.dirname(own)) else own
+__all__ = ["config_file", "load"]
 
 
 def load(named: str | None = None, environ: Mapping[str, str] = os.environ) -> Config:
-    """The configuration in force; ConfigError lists every fault with file, table, key and what would be right."""
+    """The configuration in force; ConfigError lists every fault of the main file with table, key and what is right.
+
+    Faults of files in `sessions.d` never raise: they are in `skipped`.
+    """
     path = config_file(named, environ)
-    loader = _Loader()
-    explicit = bool(named or environ.get("NEXUSD_CONFIG"))
-    if explicit and not os.path.exists(path):
-        loader.fault(path, "there is no such file; make it, or leave the option out to use the defaults")
-    table = loader.read(path) if os.path.lexists(path) else {}
-    folder = os.path.dirname(path)
+    checker = Checker()
+    if bool(named or environ.get("NEXUSD_CONFIG")) and not os.path.exists(path):
+        checker.fault(path, "there is no such file; make it, or leave the option out to use the defaults")
+    table = checker.read(path) if os.path.lexists(path) else {}
     sessions = table.pop("sessions", {})
-    top = loader.values(_Place(path), table)
-    found: dict[str, SessionConfig] = {}
-    if isinstance(sessions, dict):
-        for name, session in sessions.items():
-            loader.session(found, _Place(path, f"sessions.{name}"), name, session, top)
-        if any(isinstance(s, dict) and "id" in s for s in sessions.values()):
-            loader.check_private(path)
-    else:
-        loader.fault(path, "sessions: must be tables, one for each session: [sessions.NAME]")
-    dropins = os.path.join(folder, "sessions.d")
-    for entry in _toml_files(dropins):
-        name = os.path.basename(entry).removesuffix(".toml")
-        loader.check_private(entry)
-        loader.session(found, _Place(entry), name, loader.read(entry), top)
-    loader.check_unique(path, found.values(), top["server"])
-    loader.check_server(_Place(path), top["server"], top)
-    if loader.faults:
-        raise ConfigError(loader.faults)
+    top = checker.values(Place(path), table)
+    checker.check_server(Place(path), top["server"], top)
+    client_dir = ClientDir(top["client_dir"]) if top["client_dir"] else None
+    ids = Ids(client_dir)
+    main = _tables(checker, path, sessions, top, ids)
+    twice.within(checker, path, main.values(), top["server"])
+    folder = sessions_folder(path)
+    dropins, skipped = _files(folder, main, top, ids)
+    if checker.faults:
+        raise ConfigError([ids.concealed(fault) for fault in (*checker.faults, *skipped.values())])
+    served = twice.settled(main, dropins, skipped, folder, top["server"], client_dir)
     daemon = {f.name for f in fields(Config)} & BY_NAME.keys()
     return Config(
         file=path if os.path.exists(path) else None,
-        sessions_folder=dropins,
+        sessions_folder=folder,
         defaults=Settings.of(top),
-        sessions=tuple(found[name] for name in sorted(found)),
+        sessions=tuple(served[name] for name in sorted(served)),
+        skipped={ids.concealed(name): ids.concealed(skipped[name]) for name in sorted(skipped)},
         **{name: top[name] for name in daemon},
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where in the files something stands."""
-
-    path: str
-    table: str = ""
-
-    @property
-    def folder(self) -> str:
-        return os.path.dirname(self.path)
-
-
-class _Loader:
-    def __init__(self) -> None:
-        self.faults: list[str] = []
-
-    def fault(self, *where_and_what: str) -> None:
-        self.faults.append(": ".join(part for part in where_and_what if part))
-
-    def read(self, path: str) -> dict[str, Any]:
-        try:
-            with open(path, "rb") as file:
-                return tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-            self.fault(path, f"is not TOML: {fault}")
-        except RecursionError:
-            self.fault(path, "is not TOML: it is nested too deeply")
-        except OSError as fault:
-            self.fault(path, f"cannot be read: {fault.strerror}")
-        return {}
-
-    def values(
-        self, place: _Place, given: dict[str, Any], inherited: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
-        """All keys' values: what is given, else what is inherited, else the default."""
-        values: dict[str, Any] = {}
-        for key in KEYS:
-            if key.name in given and (inherited is None or key.session or key.name == "server"):
-                try:
-                    values[key.name] = key.parse(given[key.name], place.folder)
-                except ValueError as fault:
-                    self.fault(place.path, place.table, key.name, f"must be {fault}")
-                    values[key.name] = None
-            elif inherited is not None:
-                values[key.name] = inherited[key.name]
-            else:
-                values[key.name] = None if key.default is None else _default(key.name)
-        for name in given.keys() - BY_NAME.keys():
-            near = difflib.get_close_matches(name, BY_NAME, 1)
-            self.fault(place.path, place.table, name, "unknown key" + (f"; did you mean {near[0]}?" if near else ""))
-        for name in given.keys() & BY_NAME.keys() if inherited is not None else ():
-            if not BY_NAME[name].session and name != "server":
-                self.fault(
-                    place.path, place.table, name, "holds for the whole daemon; move it out of the session's table"
-                )
-        slow, quick = values["poll_interval"], values["active_poll_interval"]
-        if slow is not None and quick is not None and quick > slow:
-            if "active_poll_interval" in given:
-                self.fault(place.path, place.table, "active_poll_interval", "must not be longer than poll_interval")
-            values["active_poll_interval"] = slow
-        return values
-
-    def session(
-        self,
-        found: dict[str, SessionConfig],
-        place: _Place,
-        name: str,
-        given: Any,
-        top: Mapping[str, Any],
-    ) -> None:
-        if not NAME.fullmatch(name):
-            self.fault(
-                place.path,
-                place.table,
-                f"{name!r} cannot name a session: use a-z 0-9 . _ - (at most 64, a-z 0-9 first)",
-            )
-            return
-        if not isinstance(given, dict):
-            self.fault(place.path, place.table, "must be a table")
-            return
-        if name in found:
-            self.fault(place.path, place.table, f"there are two sessions called {name}; rename one")
-            return
-        given = dict(given)
-        identity = given.pop("id", None)
-        if not isinstance(identity, str) or not is_session_id(identity):
-            self.fault(place.path, place.table, "id", "must be the session's id; `nexusd add` gets one and writes it")
-            identity = ""
-        values = self.values(place, given, top)
-        if "server" in given:
-            self.check_server(place, values["server"], top)
-        found[name] = SessionConfig(
-            name=name,
-            id=identity,
-            server=values["server"] if "server" in given else None,
-            settings=Settings.of(values),
-        )
-
-    def check_private(self, path: str) -> None:
-        """A file that holds an id is a secret."""
-        try:
-            mode = os.stat(path).st_mode
-        except OSError:
-            return
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            self.fault(path, f"others may read it, and a session id is a secret; run: chmod 600 {path}")
-
-    def check_unique(self, path: str, sessions: Iterable[SessionConfig], server: str | None) -> None:
-        by_id: dict[tuple[str, str], str] = {}
-        for session in sessions:
-            if session.id:
-                other = by_id.setdefault((session.server or server or "", session.id), session.name)
-                if other != session.name:
-                    self.fault(path, f"{other} and {session.name} are the same session; remove one")
-
-    def check_server(self, place: _Place, server: str | None, top: Mapping[str, Any]) -> None:
-        if server is not None:
-            try:
-                server_url(server, allow_insecure=bool(top["allow_insecure"]))
-            except UserError as fault:
-                self.fault(place.path, place.table, "server", str(fault))
+def _tables(
+    checker: Checker, path: str, sessions: object, top: Mapping[str, Any], ids: Ids
+) -> dict[str, SessionConfig]:
+    """The sessions of the main file; their faults are the main file's."""
+    found: dict[str, SessionConfig] = {}
+    if not isinstance(sessions, dict):
+        checker.fault(path, "sessions: must be tables, one for each session: [sessions.NAME]")
+        return found
+    ids.learn(sessions.values())
+    for name, given in sessions.items():
+        session = checker.session(Place(path, f"sessions.{name}"), name, given, top, ids)
+        if session is not None:
+            found[name] = session
+    if any(isinstance(given, dict) and "id" in given for given in sessions.values()):
+        checker.check_private(path)
+    return found
 
 
-def _default(name: str) -> Any:
-    key = BY_NAME[name]
-    return key.parse(list(key.default) if isinstance(key.default, tuple) else key.default, "/")
-
-
-def _toml_files(folder: str) -> list[str]:
+def _files(
+    folder: str, main: Mapping[str, SessionConfig], top: Mapping[str, Any], ids: Ids
+) -> tuple[dict[str, SessionConfig], dict[str, str]]:
+    """The sessions of `sessions.d`, and for every file that is no good what is wrong with it."""
+    found: dict[str, SessionConfig] = {}
+    skipped: dict[str, str] = {}
     try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return []
-    return [os.path.join(folder, n) for n in names if n.endswith(".toml") and not n.startswith(".")]
+        entries = sorted(entry for entry in os.listdir(folder) if entry.endswith(".toml") and entry[0] != ".")
+    except FileNotFoundError:
+        return found, skipped
+    except OSError as fault:
+        why = f"{folder}: none of its sessions is served, for it cannot be listed: {fault.strerror}"
+        return found, {os.path.basename(folder): f"{why}; run: ls -ld {shlex.quote(folder)}"}
+    read = {}
+    for entry in entries:
+        checker = Checker()
+        path = os.path.join(folder, entry)
+        checker.check_private(path)
+        read[entry] = (checker, checker.read(path))
+    ids.learn(table for _, table in read.values())
+    for entry, (checker, table) in read.items():
+        name, path = entry.removesuffix(".toml"), os.path.join(folder, entry)
+        session = None
+        if not checker.faults:  # of a file that is no TOML, no key is missed as well
+            session = checker.session(Place(path), name, table, top, ids)
+        if name in main and session is not None and not checker.faults:
+            checker.fault(path, f"{name} is a session of the main file already; run: rm {shlex.quote(path)}")
+        if checker.faults:
+            skipped[_key(entry, name, main)] = "; ".join(checker.faults) + _remedy(checker.faults, path, name)
+        elif session is not None:
+            found[name] = session
+    return found, skipped
+
+
+def _key(entry: str, name: str, main: Mapping[str, SessionConfig]) -> str:
+    """What a skipped file is called: its session's name, unless that one is served by another table."""
+    return entry if name in main else name
+
+
+def _remedy(faults: list[str], path: str, name: str) -> str:
+    """What mends it, where the fault itself does not say so."""
+    if any("; run: " in fault for fault in faults):
+        return ""
+    if not NAME.fullmatch(name):
+        return f"; or run: rm {shlex.quote(path)}"
+    return f"; mend it, or run: nexusd remove {name}"

@@ -50,7 +50,11 @@ class SessionConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """All of it. `file` is None where no file was found: the defaults, and what `sessions.d` holds."""
+    """All of it. `file` is None where no file was found: the defaults, and what `sessions.d` holds.
+
+    `skipped`: files of `sessions.d` that are not served, by their sessions' names: which file, what is wrong with it,
+    and the command that mends it. No name and no sentence holds a session id.
+    """
 
     file: str | None
     sessions_folder: str

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from http.client import HTTPConnection, HTTPException, IncompleteRead
+from http.client import HTTPConnection, HTTPException, IncompleteRead, InvalidURL, RemoteDisconnected
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from nexusd import __version__
 from nexusd.wire.fate import Answer, refused, unanswered, unreadable
+from nexusd.wire.wording import MALFORMED
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -100,6 +101,9 @@ class Direct:
             raise unanswered(call, "timeout", f"no whole answer within {seconds:g} s", written=work.written)
         if work.reused and isinstance(work.fault, ConnectionError | HTTPException) and work.untouched:
             raise _Closed from None
+        if work.malformed:
+            # Not `from`: what it says quotes the header or the path, and both are secrets.
+            raise unanswered(call, "server_unreachable", MALFORMED, written=False) from None
         code = "answer_lost" if work.written else "server_unreachable"
         raise unanswered(call, code, _words(work.fault), written=work.written) from work.fault
 
@@ -118,6 +122,7 @@ class _Exchange(threading.Thread):
         self.written = self.reused
         self.untouched = True  # no byte of an answer was read
         self.reusable = False
+        self.malformed = False  # http.client refused to write it
         self.answer: Answer | None = None
         self.fault: Exception | None = None
 
@@ -140,7 +145,12 @@ class _Exchange(threading.Thread):
             connection.connect()
         headers = {"User-Agent": f"nexus/{__version__}", **call.headers}  # http.client itself asks for identity
         self.written = True
-        connection.request(call.method, self._path, call.body, headers)
+        try:
+            connection.request(call.method, self._path, call.body, headers)
+        except (ValueError, InvalidURL):
+            # Headers and path are checked before the first byte goes out: nothing was sent.
+            self.malformed = True
+            raise
         response = connection.getresponse()
         self.untouched = False
         received = {name.lower(): value for name, value in response.getheaders()}
@@ -183,4 +193,9 @@ def _words(fault: Exception) -> str:
         return f"the TLS handshake failed: {getattr(fault, 'verify_message', '') or getattr(fault, 'reason', '')}"
     if isinstance(fault, IncompleteRead):
         return "the connection broke in the middle of the answer"
-    return getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
+    if isinstance(fault, RemoteDisconnected):
+        return "the connection was closed before an answer came"
+    if isinstance(fault, HTTPException):
+        return "what answered does not speak HTTP"
+    # Never str(fault): an exception that is not the system's may quote what we gave it.
+    return getattr(fault, "strerror", None) or f"the connection failed ({type(fault).__name__})"

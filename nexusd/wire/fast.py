@@ -9,6 +9,7 @@ import yarl
 
 from nexusd.wire.fate import Answer, unanswered
 from nexusd.wire.pool import CONNECT, HEADERS, KEEPALIVE
+from nexusd.wire.wording import BROKEN, MALFORMED
 
 if TYPE_CHECKING:
     import ssl
@@ -45,12 +46,18 @@ class FastPool:
                 allow_redirects=False,
             ) as response:
                 return await Answer.read(response.status, response.raw_headers, response.content.iter_any(), limit)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as fault:
+        except (aiohttp.InvalidURL, UnicodeError):
+            raise unanswered(call, "server_unreachable", MALFORMED, written=False) from None
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as fault:
             raise unanswered(call, "server_unreachable", fault, written=False) from None
         except TimeoutError as fault:
             raise unanswered(call, "timeout", fault, written=True) from None
-        except (aiohttp.ClientError, OSError, ValueError) as fault:
-            raise unanswered(call, "answer_lost", fault, written=True) from None
+        except OSError as fault:
+            raise unanswered(call, "answer_lost", fault.strerror or BROKEN, written=True) from None
+        except aiohttp.ClientError:  # its words quote the whole URL, or the answer's bytes
+            raise unanswered(call, "answer_lost", BROKEN, written=True) from None
+        except ValueError:  # of a header or of the URL: GETs alone come here, so nothing can double
+            raise unanswered(call, "server_unreachable", MALFORMED, written=False) from None
 
     async def close(self) -> None:
         """Close all connections."""

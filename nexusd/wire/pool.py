@@ -9,6 +9,7 @@ import httpx
 
 from nexusd import __version__
 from nexusd.wire.fate import Answer, unanswered
+from nexusd.wire.wording import BROKEN, MALFORMED
 
 if TYPE_CHECKING:
     import ssl
@@ -24,10 +25,9 @@ _NOT_WRITTEN = (
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
     httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-    httpx.LocalProtocolError,
-    httpx.InvalidURL,
 )
+# What the libraries raise for a request that they will not write, before its first byte.
+_MALFORMED = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError)
 
 
 class Pool:
@@ -71,12 +71,16 @@ class Pool:
                 extensions={"timeout": {"connect": CONNECT}},
             )
             return await self._exchange(request, limit)
+        except _MALFORMED:
+            raise unanswered(call, "server_unreachable", MALFORMED, written=False) from None
         except _NOT_WRITTEN as fault:
             raise unanswered(call, "server_unreachable", fault, written=False) from None
         except httpx.TimeoutException as fault:
             raise unanswered(call, "timeout", fault, written=True) from None
-        except httpx.HTTPError as fault:
+        except httpx.NetworkError as fault:
             raise unanswered(call, "answer_lost", fault, written=True) from None
+        except httpx.HTTPError:
+            raise unanswered(call, "answer_lost", BROKEN, written=True) from None
 
     async def close(self) -> None:
         """Close all connections."""

@@ -63,11 +63,12 @@ def test_what_can_be_no_code_is_said_without_asking_the_server(nexus, code):
     failed(nexus("claim", code, "--agent-id", "me", NEXUS_URL="http://127.0.0.1:1"), "bad_code")
 
 
-def test_a_full_session_and_an_id_taken_get_the_servers_errors(nexus, other):
+def test_a_full_session_and_an_id_taken_get_the_servers_errors(nexus, other, tmp_path):
     session = nexus("create", "--join-as", "alice", "--max-agents", "2").json["sessionId"]
     failed(other("join", session, "--agent-id", "alice"), "agent_id_taken")
     assert other("join", session, "--agent-id", "bob").status == 0
-    failed(nexus("join", session, "--agent-id", "carol"), "session_full")
+    third = type(nexus)(tmp_path / "third", nexus.server)
+    failed(third("join", session, "--agent-id", "carol"), "session_full")
     assert nexus.file("sessions", session, "agent") == "alice\n"
 
 

@@ -103,7 +103,8 @@ def test_a_broken_file_of_a_session_can_be_removed(pair):
     alice, _ = pair
     dropin = alice.home / "sessions.d" / "chat.toml"
     dropin.write_text("id = ")
-    assert removed(alice, "chat", "--leave")[0].returncode == 78
+    ran, said = removed(alice, "chat", "--leave")
+    assert (ran.returncode, said["error"]) == (1, "not_served")
     assert removed(alice, "chat")[0].returncode == 0
     assert not dropin.exists()
 

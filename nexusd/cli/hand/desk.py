@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nexusd.cli.hand import given
 from nexusd.cli.output import say
 from nexusd.clientdir import DEFAULT, ClientDir, is_session_id
+from nexusd.config.names import Names
 from nexusd.errors import UserError
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable
 
     from nexusd.wire.calls import Call
     from nexusd.wire.direct import Direct
@@ -31,6 +33,7 @@ class Desk:
 
     def __init__(self, args: Namespace) -> None:
         self.state = ClientDir(os.environ.get("NEXUS_CLIENT_DIR") or DEFAULT, warn=say)
+        self._names = Names()
         self._url: str | None = args.url
         self._agent: str | None = args.agent_id or None
         self._direct: dict[str, Direct] = {}
@@ -38,20 +41,25 @@ class Desk:
     # ---- who and where
 
     def session(self, name: str) -> str:
-        """The session id behind an id, an alias, a daemon's folder or its name; `-` reads it from stdin."""
+        """The session id behind a name, an id or a daemon's folder; `-` reads it from stdin.
+
+        What the configuration calls a session outranks an alias: an alias may be left over from an older session of
+        that name, and a message must never go there.
+        """
         if name == "-":  # an id is a secret, and arguments can be seen by others
             name = sys.stdin.readline().strip()
         if "/" in name or name == ".":
             return self._of_folder(name)
+        if configured := self._names.id_of(name):
+            self._go_where_the_configuration_says()
+            return configured
         aliased = self.state.aliases().get(name)
         if aliased is not None and is_session_id(aliased):
             return aliased
         if is_session_id(name) and os.path.isdir(os.path.join(self.state.path, "sessions", name)):
             return name
-        for session in self.state.sessions():
-            folder = self.folder(session)
-            if folder and os.path.basename(folder) == name:
-                return session
+        if found := self._served_from(name, os.path.basename):
+            return found
         if is_session_id(name):
             return name
         raise UserError("session_not_found", f"no session is called {name[:80]!r} here{self._nearest(name)}")
@@ -60,13 +68,38 @@ class Desk:
         """The folder that a daemon serves or last served the session from."""
         from nexusd.serving import folder  # noqa: PLC0415 - not every command asks
 
-        return folder(self.state, session)
+        try:
+            return folder(self.state, session)
+        except OSError:
+            return None  # what stands there is no record of ours; that is this session's fault alone
+
+    def labels(self) -> dict[str, str]:
+        """A name for each session that has one: the configuration's, else its first alias that still means it."""
+        configured = self._names.all()
+        known = {name: session for name, session in self.state.aliases().items() if name not in configured}
+        return {session: name for name, session in reversed([*configured.items(), *known.items()])}
 
     def label(self, session: str) -> str | None:
-        """A name of ours for the session, that may be shown: its alias or its folder's name."""
-        alias = next((name for name, known in self.state.aliases().items() if known == session), None)
+        """A name of ours for the session, that may be shown: one that means it, or its folder's."""
         folder = self.folder(session)
-        return alias or (os.path.basename(folder) if folder else None)
+        return self.labels().get(session) or (os.path.basename(folder) if folder else None)
+
+    def configured(self, name: str) -> str | None:
+        """The id of the session that the configuration calls so."""
+        return self._names.id_of(name)
+
+    def trouble(self, session: str) -> str | None:
+        """Why the session's local record cannot be used, as a sentence; None: it can.
+
+        For commands that look at all sessions: one broken record must not keep the others from being looked at.
+        """
+        if said := self.state.trouble(session):
+            return said
+        try:
+            self.bound(session)
+        except UserError as fault:
+            return f"the server in the local record of {self.label(session) or 'a session without a name'}: {fault}"
+        return None
 
     def agent(self, session: str) -> str:
         """Who we are in the session: `--agent-id`, or what was kept when we joined."""
@@ -156,17 +189,41 @@ class Desk:
             report = os.path.join(os.path.dirname(path), "daemon.json")
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError), open(report, "rb") as file:
                 self.state = ClientDir(json.load(file)["clientDir"], warn=say)
-        for session in self.state.sessions():
-            folder = self.folder(session)
-            if folder and os.path.realpath(folder) == path:
-                return session
+        if found := self._served_from(path, os.path.realpath):
+            return found
         why = "no daemon has served a session from there" if os.path.isdir(path) else "there is no such folder"
         raise UserError("session_not_found", f"{given_path[:200]}: {why}; what there is: nexus ls")
+
+    def _go_where_the_configuration_says(self) -> None:
+        """Its sessions' records are in its client_dir; only $NEXUS_CLIENT_DIR outranks that."""
+        if not os.environ.get("NEXUS_CLIENT_DIR") and (path := self._names.client_dir()):
+            self.state = ClientDir(path, warn=say)
+
+    def _served_from(self, name: str, part: Callable[[str], str]) -> str | None:
+        """The session whose folder has this name or path.
+
+        Older sessions may have been served from the same folder: the one that the configuration calls so counts, or
+        the one that is served now; where neither tells, nobody guesses.
+        """
+        found = [s for s in self.state.sessions() if (folder := self.folder(s)) and part(folder) == name]
+        if len(found) < 2:  # none, or no doubt
+            return found[0] if found else None
+        from nexusd.serving import is_served  # noqa: PLC0415 - rare
+
+        configured = self._names.id_of(os.path.basename(name))
+        likely = [s for s in found if s == configured] or [s for s in found if is_served(self.state, s)]
+        if len(likely) == 1:
+            return likely[0]
+        raise UserError(
+            "ambiguous_name",
+            f"{len(found)} sessions were served from folders called {os.path.basename(name)[:80]!r}, and none is now; "
+            f"give the session's id, see nexus ls",
+        )
 
     def _nearest(self, name: str) -> str:
         from difflib import get_close_matches  # noqa: PLC0415 - only for a typing error
 
         folders = filter(None, map(self.folder, self.state.sessions()))
-        known = {*self.state.aliases(), *map(os.path.basename, folders)}
+        known = {*self._names.all(), *self.state.aliases(), *map(os.path.basename, folders)}
         near = get_close_matches(name, known, n=3, cutoff=0.5)
         return f"; did you mean {' or '.join(near)}?" if near else "; what there is: nexus ls"

@@ -39,7 +39,9 @@ def doctor(args: Namespace) -> Verb:
     desk = Desk(args)
     ambient, source = desk.ambient()
     desk.server()
-    sessions = desk.state.sessions()
+    known = desk.state.sessions()
+    troubles = {session: said for session in known if (said := desk.trouble(session))}
+    sessions = [session for session in known if session not in troubles]
     bound = {session: desk.bound(session) for session in sessions}
     servers = sorted({ambient, *filter(None, bound.values())})
     asked = [(server, calls.health()) for server in servers]
@@ -59,6 +61,7 @@ def doctor(args: Namespace) -> Verb:
         _session(desk, session, bound[session], asked[at][0], results[at])
         for at, session in enumerate(sessions, len(servers))
     ]
+    checked += [_broken(desk, session, said) for session, said in troubles.items()]
     problems = [p for entry in (*health, *checked) for p in entry["problems"]]
     yield {
         "effectiveServer": ambient,
@@ -123,6 +126,13 @@ def _session(desk: Desk, session: str, bound: str | None, server: str, seen: _Se
         "timeLeft": left,
         "problems": problems,
     }
+
+
+def _broken(desk: Desk, session: str, said: str) -> dict[str, Any]:
+    """A session whose local record cannot be used: its server was not asked."""
+    entry: dict[str, Any] = {"sessionId": session, "alias": desk.label(session)}
+    unknown = dict.fromkeys(("agentId", "bound", "probed", "memberOfSession", "timeLeft"))
+    return entry | unknown | {"httpCode": 0, "reason": "error", "keyFile": "broken", "problems": [said]}
 
 
 def _failure(fault: NexusError) -> dict[str, Any]:

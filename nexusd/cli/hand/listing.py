@@ -28,8 +28,10 @@ def ls_arguments(parser: ArgumentParser) -> None:
 def ls(args: Namespace) -> Verb:
     """Every session, and whether its server knows it: active, not_found, unreachable or error."""
     desk = Desk(args)
-    sessions = desk.state.sessions()
-    ambient = desk.server() if sessions else ""
+    known = desk.state.sessions()
+    ambient = desk.server() if known else ""
+    troubles = {session: said for session in known if (said := desk.trouble(session))}
+    sessions = [session for session in known if session not in troubles]
     deadline = given.limit("NEXUS_STATUS_TIMEOUT", STATUS_DEADLINE)
     servers = {session: ambient if args.url else desk.bound(session) or ambient for session in sessions}
     for server in servers.values():
@@ -40,7 +42,7 @@ def ls(args: Namespace) -> Verb:
         return "active"
 
     results = abreast.ask_all(sessions, lambda session: servers[session], look)
-    names = {session: name for name, session in reversed(desk.state.aliases().items())}
+    names = desk.labels()
     shown: list[dict[str, Any]] = [
         {
             "sessionId": session,
@@ -52,6 +54,11 @@ def ls(args: Namespace) -> Verb:
         }
         for session, result in zip(sessions, results, strict=True)
     ]
+    for session, said in troubles.items():
+        say(f"warning: {said}")
+        unknown = dict.fromkeys(("agentId", "server", "cursor"))
+        shown.append({"sessionId": session, "alias": names.get(session), "status": "error", **unknown, "error": said})
+    shown.sort(key=lambda entry: str(entry["sessionId"]))
     if args.active:
         shown = [entry for entry in shown if entry["status"] in ("active", "unreachable")]
     if not args.json and sys.stdout.isatty():
@@ -76,7 +83,10 @@ def _table(shown: list[dict[str, Any]]) -> None:
         say("no sessions; make one with: nexus create --join-as ID --pair")
         return
     rows = [("ALIAS", "AGENT", "STATUS", "SERVER")]
-    rows += [(e["alias"] or "-", e["agentId"] or "-", e["status"], e["server"].partition("://")[2]) for e in shown]
+    rows += [
+        (e["alias"] or "-", e["agentId"] or "-", e["status"], (e["server"] or "").partition("://")[2] or "-")
+        for e in shown
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

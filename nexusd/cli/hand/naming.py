@@ -25,8 +25,8 @@ def alias_arguments(parser: ArgumentParser) -> None:
 def alias(args: Namespace) -> Verb:
     """Give a session that is known here a short name."""
     desk = Desk(args)
-    name = keeping.checked_alias(args.name)
     session = desk.session(args.session)
+    name = keeping.checked_alias(desk, args.name, session)
     if session not in desk.state.sessions():
         raise UserError("session_not_found", "this session is not known here; join or claim it first")
     desk.state.set_alias(str(name), session)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from nexusd.cli.hand import keeping
 from nexusd.cli.hand.desk import Desk
 from nexusd.cli.output import say
+from nexusd.cli.pasted import pasted
 from nexusd.cli.stopping import finishing
-from nexusd.errors import UserError
 from nexusd.wire import calls
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from nexusd.cli.output import Verb
-
-_LINK = re.compile(r"(?P<prefix>.*)/(?:p|v1/pair)/(?P<code>[^/]+)(?:/skill|/status|/claim)?/?")
 
 
 def pair_arguments(parser: ArgumentParser) -> None:
@@ -41,7 +37,9 @@ def pair(args: Namespace) -> Verb:
 
 def claim_arguments(parser: ArgumentParser) -> None:
     """Declare what `claim` takes."""
-    parser.add_argument("code", metavar="CODE", help="the pairing code, or its whole link; - reads it from stdin")
+    parser.add_argument(
+        "code", metavar="CODE", help="the pairing code, its link, or a text with the link in it; - reads it from stdin"
+    )
     parser.add_argument("--alias", metavar="NAME", help="call the session NAME here")
 
 
@@ -49,7 +47,7 @@ def claim(args: Namespace) -> Verb:
     """Enter a session with a pairing code or its link, and keep who we are in it, and our key."""
     code = _code(args)
     desk = Desk(args)
-    agent, alias = desk.new_agent(), keeping.checked_alias(args.alias)
+    agent, alias = desk.new_agent(), keeping.checked_alias(desk, args.alias)
     keeping.ready(desk.state)
     server = desk.server()
     with finishing("the server's answer: a code can be claimed only once"):
@@ -60,6 +58,8 @@ def claim(args: Namespace) -> Verb:
             say("nexus: the server's answer names no session; nothing was kept")
             return 1
         status = yield from keeping.kept(desk.state, reply, session=session, server=server, agent=agent, alias=alias)
+    if status:
+        return status
     say(f"claimed; see what is there with: nexus poll {alias or 'SESSION'}")
     if not alias:
         say("and give it a name with: nexus alias SESSION NAME")
@@ -68,7 +68,9 @@ def claim(args: Namespace) -> Verb:
 
 def pair_status_arguments(parser: ArgumentParser) -> None:
     """Declare what `pair-status` takes."""
-    parser.add_argument("code", metavar="CODE", help="the pairing code, or its whole link; - reads it from stdin")
+    parser.add_argument(
+        "code", metavar="CODE", help="the pairing code, its link, or a text with the link in it; - reads it from stdin"
+    )
 
 
 def pair_status(args: Namespace) -> Verb:
@@ -81,19 +83,6 @@ def pair_status(args: Namespace) -> Verb:
 
 def _code(args: Namespace) -> str:
     """The code; of a link also its server, which only `--url` outranks."""
-    written = str(args.code)
-    if written == "-":
-        written = sys.stdin.readline().strip()
-    if "://" in written:
-        try:
-            parts = urlsplit(written)
-        except ValueError:
-            raise UserError("bad_code", "this is no pairing link; one looks like https://messaging.md/p/CODE") from None
-        match = _LINK.fullmatch(parts.path)
-        if not match:
-            raise UserError("bad_code", "this is no pairing link; one looks like https://messaging.md/p/CODE")
-        args.url = args.url or f"{parts.scheme}://{parts.netloc}{match['prefix']}"
-        written = unquote(match["code"])
-    if not written or not written.isprintable() or "/" in written or len(written) > 200:
-        raise UserError("bad_code", "this is no pairing code; one looks like WORD-WORD-XXXXX")
-    return written
+    found = pasted(sys.stdin.readline() if args.code == "-" else str(args.code))
+    args.url = args.url or found.server
+    return found.code

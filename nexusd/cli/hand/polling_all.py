@@ -32,7 +32,9 @@ def poll_all_arguments(parser: ArgumentParser) -> None:
 def poll_all(args: Namespace) -> Verb:
     """Fetch what is new in every session; the cursors move once it is printed. Exit status 1 if all polls failed."""
     desk = Desk(args)
-    targets = _targets(desk, args)
+    known = desk.state.sessions()
+    troubles = {session: said for session in known if (said := desk.trouble(session))}
+    targets = _targets(desk, args, [session for session in known if session not in troubles])
 
     def ask(target: _Target) -> Polled:
         return fetch(desk, target.server, target.session, target.agent, after=target.after, members=args.members)
@@ -40,8 +42,18 @@ def poll_all(args: Namespace) -> Verb:
     for target in targets:
         desk.direct(target.server)  # made here, once: the threads share them
     results = list(zip(targets, abreast.ask_all(targets, lambda t: t.server, ask), strict=True))
-    names = {session: name for name, session in reversed(desk.state.aliases().items())}
+    names = desk.labels()
     entries = [_entry(target, result, names.get(target.session), args) for target, result in results]
+    for session, said in troubles.items():
+        say(f"warning: {said}")
+        if not args.active:
+            broken: dict[str, Any] = {
+                "sessionId": session,
+                "alias": names.get(session),
+                "messages": [],
+                "members": None,
+            }
+            entries.append(broken | {"error": "bad_record"})
     yield {"sessions": [entry for entry in entries if entry is not None]}
     came = [(target, result) for target, result in results if isinstance(result, Polled)]
     for target, result in came:
@@ -49,14 +61,14 @@ def poll_all(args: Namespace) -> Verb:
             desk.state.save(target.session, cursor=result.cursor)
     if count := sum(len(result.messages) for _, result in came):
         say(f"{count} new message(s)")
-    return 1 if targets and not came else 0
+    return 1 if (targets or troubles) and not came else 0
 
 
-def _targets(desk: Desk, args: Namespace) -> list[_Target]:
+def _targets(desk: Desk, args: Namespace, sessions: list[str]) -> list[_Target]:
     ambient = desk.ambient()[0]
     asking = given.agent_id(args.agent_id) if args.agent_id else None
     targets = []
-    for session in desk.state.sessions():
+    for session in sessions:
         agent = asking or desk.state.agent(session)
         if agent is not None:
             server = ambient if args.url else desk.bound(session) or ambient

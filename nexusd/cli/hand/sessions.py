@@ -8,7 +8,7 @@ from nexusd.cli.hand import given, keeping
 from nexusd.cli.hand.desk import Desk
 from nexusd.cli.output import error, say
 from nexusd.cli.stopping import finishing
-from nexusd.errors import RequestError
+from nexusd.errors import RequestError, UserError
 from nexusd.wire import calls
 
 if TYPE_CHECKING:
@@ -38,7 +38,12 @@ def create(args: Namespace) -> Verb:
     desk = Desk(args)
     ttl = DEFAULT_TTL if args.ttl is None else given.whole_seconds(args.ttl, "ttl")
     creator, joining = (given.agent_id(a) if a else None for a in (args.creator_agent_id, args.join_as))
-    alias = keeping.checked_alias(args.alias)
+    if creator and joining and creator != joining:
+        raise UserError(
+            "two_agents",
+            "--creator-agent-id and --join-as name two agents, and one local record holds one; leave one of them out",
+        )
+    alias = keeping.checked_alias(desk, args.alias)
     most = given.number(args.max_agents, "max-agents")
     keeping.ready(desk.state, wanted=bool(creator or joining or alias))
     if args.ttl is None:
@@ -46,12 +51,10 @@ def create(args: Namespace) -> Verb:
     server = desk.server()
     call = calls.create(ttl=ttl, max_agents=most, greeting=args.greeting or None, creator=creator)
     with finishing("the server's answers: nothing else tells the session's id and the key"):
-        return (yield from _created(desk, server, call, creator, joining, alias, pair=args.pair))
+        return (yield from _created(desk, args, call, server, alias))
 
 
-def _created(
-    desk: Desk, server: str, call: Call, creator: str | None, joining: str | None, alias: str | None, *, pair: bool
-) -> Verb:
+def _created(desk: Desk, args: Namespace, call: Call, server: str, alias: str | None) -> Verb:
     """Create the session, enter it and make a pairing code as was asked for; what is known by then is shown."""
     reply = desk.ask(server, call)
     session = reply.raw.get("sessionId")
@@ -59,29 +62,33 @@ def _created(
         yield reply.text
         say("nexus: the server's answer names no session")
         return 1
-    if creator:
-        keeping.entered(desk.state, session, server, creator, reply.raw)
-    elif alias:
-        desk.state.save(session, server=server)
-    if alias:
-        desk.state.set_alias(alias, session)
-    if not (pair or (joining and joining != creator)):
-        yield reply.text
-        return 0
     whole, status = dict(reply.raw), 0
     try:
-        if joining and joining != creator:
-            joined = desk.ask(server, calls.join(session, joining))
-            keeping.entered(desk.state, session, server, joining, joined.raw)
-            whole |= {"agentId": joining, "sessionKey": joined.raw.get("sessionKey")}
-        if pair:
-            whole["pair"] = desk.ask(server, calls.pair(session)).raw
-    except RequestError as fault:  # the session is there: what is known of it must not be lost
+        _gone_on(desk, args, whole, server, alias)
+    except (RequestError, UserError, OSError) as fault:  # the session is there: what is known of it must not be lost
         whole |= error(fault)
         status = 1
-    yield whole
-    _opened(whole, alias)
+    yield reply.text if whole == reply.raw else whole
+    if whole != reply.raw:
+        _opened(whole, alias)
     return status
+
+
+def _gone_on(desk: Desk, args: Namespace, whole: dict[str, Any], server: str, alias: str | None) -> None:
+    """What follows when a session has been made: keep it, enter it, name it, pair it. `whole` gets what comes of it."""
+    session, creator, joining = str(whole["sessionId"]), args.creator_agent_id, args.join_as
+    if creator:
+        keeping.entered(desk.state, session, server, creator, whole)
+    elif alias:
+        desk.state.save(session, server=server)
+    if joining and not creator:
+        joined = desk.ask(server, calls.join(session, joining)).raw
+        whole |= {"agentId": joining, "sessionKey": joined.get("sessionKey")}  # shown, also where it cannot be kept
+        keeping.entered(desk.state, session, server, joining, joined)
+    if alias:
+        desk.state.set_alias(alias, session)
+    if args.pair:
+        whole["pair"] = desk.ask(server, calls.pair(session)).raw
 
 
 def status_arguments(parser: ArgumentParser) -> None:
@@ -108,12 +115,21 @@ def join_arguments(parser: ArgumentParser) -> None:
 def join(args: Namespace) -> Verb:
     """Enter a session and keep who we are in it, and our key."""
     desk = Desk(args)
-    session, agent, alias = desk.session(args.session), desk.new_agent(), keeping.checked_alias(args.alias)
+    session, agent = desk.session(args.session), desk.new_agent()
+    alias = keeping.checked_alias(desk, args.alias, session)
+    if other := keeping.other_agent(desk.state, session, agent):
+        raise UserError(
+            "other_agent",
+            f"we are {other} in this session already, and one local record holds one agent; leave it first, "
+            f"or enter as {agent} with a local state of its own: NEXUS_CLIENT_DIR=FOLDER nexus join ...",
+        )
     keeping.ready(desk.state)
     server = desk.server(session)
     with finishing("the server's answer: it gives the session key only once"):
         reply = desk.ask(server, calls.join(session, agent))
         status = yield from keeping.kept(desk.state, reply, session=session, server=server, agent=agent, alias=alias)
+    if status:
+        return status
     say(f"joined as {agent}; see what is there with: nexus poll {alias or desk.label(session) or 'SESSION'}")
     return status
 

@@ -15,8 +15,9 @@ from nexusd.cli.service.running import config_argument
 from nexusd.cli.service.sharing import Share, shared
 from nexusd.clientdir import ClientDir
 from nexusd.config.load import load
-from nexusd.errors import ConfigError
+from nexusd.errors import ConfigError, UserError
 from nexusd.spool.layout import SessionFolder
+from nexusd.wire.address import server_url
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -34,7 +35,10 @@ def check_arguments(parser: ArgumentParser) -> None:
 
 
 def check(args: Namespace) -> Verb:
-    """Say what the configuration means; 78 with every fault of a broken one."""
+    """Say what the configuration means; 78 with every fault of a broken one.
+
+    A session that is skipped is a warning, like all that keeps no daemon from starting: exit status 0.
+    """
     try:
         config = load(args.config)
     except ConfigError as fault:
@@ -43,15 +47,17 @@ def check(args: Namespace) -> Verb:
             say(f"nexusd: {one}")
         return fault.exit_status
     state = ClientDir(config.client_dir, warn=say)
-    servers = {session.name: server_of(config, session, state) for session in config.sessions}
+    troubles = {s.name: said for s in config.sessions if (said := record_trouble(config, s, state))}
+    sessions = [session for session in config.sessions if session.name not in troubles]
+    servers = {session.name: server_of(config, session, state) for session in sessions}
     shares = {
-        server: shared(
-            {s.name: s.settings for s in config.sessions if servers[s.name] == server}, config.requests_per_minute
-        )
+        server: shared({s.name: s.settings for s in sessions if servers[s.name] == server}, config.requests_per_minute)
         for server in sorted(set(servers.values()))
     }
-    warnings = [*_warnings(config), *_loads(config, shares)]
-    for session in config.sessions:
+    skipped = {**config.skipped, **troubles}
+    warnings = [*_warnings(config), *(f"{name} is not served: {said}" for name, said in skipped.items())]
+    warnings += _loads(config, shares)
+    for session in sessions:
         share = shares[servers[session.name]]
         warnings += [f"{session.name}: {said}" for said in _session_warnings(config, session, state, share)]
     yield {
@@ -62,10 +68,12 @@ def check(args: Namespace) -> Verb:
         "clientDir": config.client_dir,
         "requestsPerMinute": config.requests_per_minute or None,
         "servers": [{"server": server, **share.shown()} for server, share in shares.items()],
-        "sessions": [_session(s, state, servers[s.name], shares[servers[s.name]]) for s in config.sessions],
+        "sessions": [_session(s, state, servers[s.name], shares[servers[s.name]]) for s in sessions],
+        "skipped": skipped,
         "warnings": warnings,
     }
-    say(f"the configuration is right: {len(config.sessions)} session(s), {config.file or 'no file, all defaults'}")
+    left_out = f", {len(skipped)} skipped" if skipped else ""
+    say(f"the configuration is right: {len(sessions)} session(s){left_out}, {config.file or 'no file, all defaults'}")
     for warning in warnings:
         say(f"warning: {warning}")
     return 0
@@ -74,6 +82,17 @@ def check(args: Namespace) -> Verb:
 def server_of(config: Config, session: SessionConfig, state: ClientDir) -> str:
     """The server that the daemon will ask: what is recorded outranks everything."""
     return (state.server(session.id) or session.server or config.server).rstrip("/")
+
+
+def record_trouble(config: Config, session: SessionConfig, state: ClientDir) -> str | None:
+    """Why the session's local record keeps it from being served, as a sentence; None: it does not."""
+    if said := state.trouble(session.id):
+        return said
+    try:
+        server_url(server_of(config, session, state), allow_insecure=config.allow_insecure)
+    except UserError as fault:
+        return f"the server in its local record: {fault}" if state.server(session.id) else None
+    return None
 
 
 def _session(session: SessionConfig, state: ClientDir, server: str, share: Share) -> dict[str, Any]:

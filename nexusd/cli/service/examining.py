@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nexusd.cli.output import say
 from nexusd.cli.service import grounds, installed
-from nexusd.cli.service.checking import server_of
+from nexusd.cli.service.checking import record_trouble, server_of
 from nexusd.cli.service.findings import Finding, bad, ok, warn
 from nexusd.cli.service.overview import overview
 from nexusd.cli.service.running import config_argument
@@ -45,6 +45,7 @@ def doctor(args: Namespace) -> Verb:
         findings += [bad("configuration", one, "nexusd check") for one in fault.faults]
     else:
         findings.append(ok("configuration", f"{config.file or 'no file, all defaults'}; more: nexusd check"))
+        findings += [bad(f"session {name}", said, "nexusd check") for name, said in config.skipped.items()]
         findings += grounds.examine(config)
         findings += asyncio.run(_outside(config))
     findings += installed.examine()
@@ -77,9 +78,12 @@ async def _outside(config: Config) -> list[Finding]:
     from nexusd.cli.service import probing  # noqa: PLC0415
 
     state, secrets = ClientDir(config.client_dir, warn=say), Secrets()
-    secrets.add(*(session.id for session in config.sessions), *(state.key(s.id) for s in config.sessions))
-    servers = {session.name: server_of(config, session, state) for session in config.sessions}
-    found: list[Finding] = []
+    secrets.add(*(session.id for session in config.sessions))
+    troubles = {s.name: said for s in config.sessions if (said := record_trouble(config, s, state))}
+    readable = [session for session in config.sessions if session.name not in troubles]
+    secrets.add(*(state.key(session.id) for session in readable))
+    servers = {session.name: server_of(config, session, state) for session in readable}
+    found = [bad(f"session {name}", said, "nexusd check") for name, said in troubles.items()]
     for url in sorted(set(servers.values()) or {config.server}):
         try:
             server_url(url, allow_insecure=config.allow_insecure)
@@ -88,7 +92,7 @@ async def _outside(config: Config) -> list[Finding]:
             continue
         seen, transport = await probing.server(config, url)
         found += seen
-        sessions = [session for session in config.sessions if servers[session.name] == url]
+        sessions = [session for session in readable if servers[session.name] == url]
         for begin in range(0, min(len(sessions), MOST), AT_ONCE):
             some = sessions[begin : begin + AT_ONCE]
             for result in await asyncio.gather(*(probing.session(one, state, transport) for one in some)):

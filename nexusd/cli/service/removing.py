@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -13,6 +14,7 @@ from nexusd.cli.output import say
 from nexusd.cli.service.running import config_argument
 from nexusd.clientdir import ClientDir
 from nexusd.config.load import config_file, load
+from nexusd.config.names import Names
 from nexusd.errors import ConfigError, UserError
 from nexusd.serving import is_served
 from nexusd.spool import atomic
@@ -47,15 +49,19 @@ def remove(args: Namespace) -> Verb:
         yield {"session": args.name, "removed": True, "left": False}
         say(f"{file} is removed; the configuration had faults: see nexusd check")
         return 0
+    state = ClientDir(config.client_dir, warn=say)
+    if args.name in config.skipped and os.path.lexists(file):
+        return (yield from _skipped(args, config, state, file))
     session = _found(config, args.name, file)
     folder = SessionFolder(config.root, args.name)
     _unlink(file)
+    _forget_alias(state, args.name, session.id)
     if not args.leave:
         yield {"session": args.name, "removed": True, "left": False, "folder": folder.path}
         say(f"{args.name} is served no longer; its folder with all messages stays: {folder.path}")
-        say(f"you are still in it: nexus leave {args.name} leaves, nexusd add {args.name} --alias ... serves it again")
+        say(f"you are still in it; nexus leave {args.name} leaves it")
+        say(f"to have it served again: nexusd add {args.name} --alias {args.name}")
         return 0
-    state = ClientDir(config.client_dir, warn=say)
     _wait_until_free(state, session)
     status, refused = _left(config, session, state)
     yield {"session": args.name, "removed": True, "left": status == 0, "folder": folder.path, **refused}
@@ -66,9 +72,39 @@ def remove(args: Namespace) -> Verb:
     return status
 
 
+def _skipped(args: Namespace, config: Config, state: ClientDir, file: str) -> Verb:
+    """Remove a file that is not served: a broken one, or a copy of one that is served and must not be left."""
+    if args.leave:
+        raise UserError(
+            "not_served",
+            f"{args.name} is not served, so it cannot be left under this name: {config.skipped[args.name]}; "
+            f"remove it without --leave, then leave the session by its own name: nexus leave",
+        )
+    session = None
+    with contextlib.suppress(UserError):
+        session = Names(args.config).id_of(args.name)
+    _unlink(file)
+    if session is not None:
+        _forget_alias(state, args.name, session)
+    yield {"session": args.name, "removed": True, "left": False}
+    say(f"{file} is removed; it was not served: {config.skipped[args.name]}")
+    return 0
+
+
+def _forget_alias(state: ClientDir, name: str, session: str) -> None:
+    """Take away the alias that `add` set, if it means this session: the name is free for another one."""
+    try:
+        if state.aliases().get(name) == session:
+            state.set_alias(name, None)
+    except OSError as fault:
+        say(f"warning: the alias {name} stays ({state.path}: {fault.strerror}); later run: nexus unalias {name}")
+
+
 def _found(config: Config, name: str, file: str) -> SessionConfig:
     """The session, if it is ours to remove: one in a person's own file is shown to that person."""
     session = next((s for s in config.sessions if s.name == name), None)
+    if session is None and name in config.skipped:
+        raise UserError("in_config", f"{name} is written in {config.file}, which is yours: {config.skipped[name]}")
     if session is None:
         near = difflib.get_close_matches(name, [s.name for s in config.sessions], n=3, cutoff=0.5)
         known = f"did you mean {' or '.join(near)}?" if near else "nexusd status shows what there is"
