@@ -85,12 +85,16 @@ class Reloader:
                     self.soon()  # half a file may be right, too
                 else:
                     await self._take(config)
-                    self.rejected = []
+                    # The file of a session that is served is broken: what was in force for it stays.
+                    self.rejected = [why for name, why in config.skipped.items() if name in self._supervisor.lives]
             except ConfigError as fault:
                 if fault.faults != self.rejected:
                     instead = "the old configuration stays in force"
                     self._log.error("config.rejected", faults=fault.faults, instead=instead)
                 self.rejected = fault.faults
+            except Exception as fault:  # whatever it is, the next look is made all the same
+                self._log.error("config.fault", exc_info=fault)
+                self.rejected = [f"a fault in nexusd: {type(fault).__name__}; the log has more"]
             finally:
                 self._supervisor.stirred = True
                 notify.notify(READY=1)
@@ -105,6 +109,8 @@ class Reloader:
             self.config = config
             await self._supervisor.apply(config)
             self._log.info("config.reloaded", sessions=len(config.sessions))
+        else:
+            self._supervisor.retry()  # whoever sent SIGHUP may have mended what was in the way
 
     def _is_being_written(self) -> bool:
         """Whether somebody has one of the files open for writing."""

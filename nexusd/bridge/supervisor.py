@@ -67,12 +67,17 @@ class Supervisor:
 
     async def apply(self, config: Config, *, start: bool = True) -> None:
         """Make this configuration the one in force; what did not change is not disturbed."""
+        for name, why in config.skipped.items():
+            if self.config.skipped.get(name) != why or not self.lives:
+                self._log.error("session.skipped", session=name, error=why)
         self.config = config
         wanted = {session.name: session for session in config.sessions}
         for link in self._links.values():
             link.budget.set_rate(config.requests_per_minute)
         for name, life in list(self.lives.items()):
             new, old = wanted.get(name), life.config
+            if new is None and name in config.skipped:
+                continue  # its file is broken: what was in force stays, as with the main file
             if new is None or (new.id, new.server) != (old.id, old.server):
                 await self._remove(name)
             elif new != old:
@@ -89,6 +94,11 @@ class Supervisor:
         """One full pass over every session; whether all went well."""
         done = await asyncio.gather(*(runner.once() for runner in self.runners.values()))
         return all(done) and not self.blocked
+
+    def retry(self) -> None:
+        """Try at once to open what is not open."""
+        for life in self.lives.values():
+            life.retry()
 
     def look_at_the_root(self) -> None:
         """Whether the root is still the one, and ours: without it no session is, and once it is back all are again."""
@@ -124,10 +134,10 @@ class Supervisor:
             name: {"state": life.status.value, "lastError": life.last_error, "lastSeq": self._seq(life)}
             for name, life in self.lives.items()
         }
-        return found | {
+        return {
             name: {"state": "skipped", "lastError": self._secrets.removed(why)}
             for name, why in self.config.skipped.items()
-        }
+        } | found
 
     @property
     def blocked(self) -> dict[str, str]:

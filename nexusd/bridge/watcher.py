@@ -117,7 +117,10 @@ class Watcher:
     async def _clock(self) -> None:
         while True:
             await asyncio.sleep(HEALTHY if self._healthy else UNHEALTHY)
-            self._on_change(None)
+            try:
+                self._on_change(None)
+            except Exception as fault:  # whatever it is, the clock goes on
+                self._log.error("watch.fault", exc_info=fault)
             calm = self._busy_until <= time.monotonic()
             if calm or any(_identity(path) != found for path, found in self._watched.items()):
                 self._changed.set()  # watch anew

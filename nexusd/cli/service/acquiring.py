@@ -15,6 +15,7 @@ from nexusd import serving
 from nexusd.cli.output import error, say
 from nexusd.config.concealed import Ids
 from nexusd.errors import RequestError, UserError
+from nexusd.root import recognise
 from nexusd.spool import atomic
 from nexusd.spool.layout import SessionFolder
 
@@ -180,8 +181,11 @@ class Keeping:
         folder = SessionFolder(self._config.root, self._name)
         try:
             # So that a file can be dropped and an inbox waited for before the daemon has come to it.
+            recognise(self._config.root, self._config.client_dir)
             folder.make()
             serving.point(self._state, got.session, folder.path)
+        except UserError as fault:
+            say(f"warning: {fault}")
         except OSError as fault:
             say(f"warning: {folder.path} could not be made ({fault.strerror}); nexusd doctor says what mends it")
 

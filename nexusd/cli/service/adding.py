@@ -16,6 +16,7 @@ from nexusd.cli.output import say
 from nexusd.cli.pasted import pasted
 from nexusd.cli.service.acquiring import Acquired, Keeping
 from nexusd.cli.service.running import config_argument
+from nexusd.cli.stopping import finishing
 from nexusd.clientdir import ClientDir, is_session_id
 from nexusd.config.concealed import Ids
 from nexusd.config.load import load
@@ -57,17 +58,18 @@ def add(args: Namespace) -> Verb:
     What was acquired is printed whatever fails behind the server's answer, with how to go on; exit status 1 then.
     """
     config = load(args.config)
-    got = asyncio.run(_Adding(args, config).acquire())
-    known = {"session": args.name, "agentId": got.agent, "server": got.server, **got.shown}
-    if got.faults:
-        known["message"] = "; ".join(got.faults)
-    try:
-        yield known
-    except GeneratorExit:
-        # stdout is gone or full: the session is ours all the same.
-        if name := known["session"]:
-            say(f"nexusd: what add got could not be printed; {name} is added, and nexus pair {name} makes a link")
-        raise
+    with finishing("the server's answer: a code can be claimed only once, and a key is given once"):
+        got = asyncio.run(_Adding(args, config).acquire())
+        known = {"session": args.name, "agentId": got.agent, "server": got.server, **got.shown}
+        if got.faults:
+            known["message"] = "; ".join(got.faults)
+        try:
+            yield known
+        except GeneratorExit:
+            # stdout is gone or full: the session is ours all the same.
+            if name := known["session"]:
+                say(f"nexusd: what add got could not be printed; {name} is added, and nexus pair {name} makes a link")
+            raise
     if known.get("link"):
         say(f"give this link to the other agent, it works once and for a few minutes: {known['link']}")
     if got.faults:

@@ -10,6 +10,7 @@ from nexusd import shipped
 from nexusd.cli.output import say
 from nexusd.cli.service.running import config_argument
 from nexusd.config.load import config_file, load
+from nexusd.root import forget, recognise, remember
 from nexusd.spool import atomic
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 def init_arguments(parser: ArgumentParser) -> None:
     """Declare what `init` takes."""
     config_argument(parser)
+    parser.add_argument(
+        "--new-root",
+        action="store_true",
+        help="begin anew in what is at the root's path now, although another folder was served from there",
+    )
 
 
 def init(args: Namespace) -> Verb:
@@ -28,6 +34,10 @@ def init(args: Namespace) -> Verb:
     path = config_file(args.config)
     written = _written(path)
     config = load(args.config)  # one that was there may be broken, or name other folders
+    if args.new_root:
+        forget(config.root, config.client_dir)
+        remember(config.root, config.client_dir)
+    recognise(config.root, config.client_dir)
     for folder in (config.root, config.sessions_folder, config.client_dir):
         atomic.private_folder(folder)
     yield {
