@@ -178,6 +178,66 @@ def test_a_server_that_restarted_is_noticed_and_what_it_has_now_is_read(run):
     run(main)
 
 
+@pytest.mark.parametrize("count", [3, 20])
+def test_case_118_a_server_that_passes_our_cursor_before_we_poll_is_heard_in_order(run, count):
+    async def main(world: World):
+        world.is_in()
+        for n in range(3):
+            world.server.say(f"old {n}")
+        await world.live(200, close=False)
+        world.server.restart()
+        for n in range(count):
+            world.server.say(f"new {n}")
+        await world.live(70, close=False)
+        heard = [f"old {n}" for n in range(3)] + [f"new {n}" for n in range(count)]
+        if count > 3:  # it passed our cursor: the poll shows something new, and the uptime says why
+            assert world.heard() == heard
+            assert world.notices() == ["gap"]
+        await world.live(poller.LOOK_BACK)
+        assert world.heard() == heard
+        assert world.notices() == ["gap"]
+
+    run(main)
+
+
+def test_case_118_a_restart_while_we_were_away_is_noticed_within_a_minute(run):
+    async def main(world: World):
+        world.is_in()
+        for n in range(3):
+            world.server.say(f"old {n}")
+        await world.live(100)
+        world.server.restart()
+        await world.live(20, close=False)
+        world.server.say("new 0")
+        await world.live(poller.SOONEST + 35)
+        assert world.heard() == ["old 0", "old 1", "old 2", "new 0"]
+
+    run(main)
+
+
+def test_case_118_a_look_back_that_fails_stops_no_ordinary_poll(run):
+    async def main(world: World):
+        world.is_in()
+        world.server.say("old")
+        await world.live(100)
+        real, looks = world.server.poll, []
+
+        async def poll(session, agent, *, after=None, **asked):
+            if after is None:
+                looks.append(virtual.clock())
+                world.server.faults["poll"] = [refusal(500)]
+            return await real(session, agent, after=after, **asked)
+
+        world.server.poll = poll
+        world.server.say("new")
+        await world.live(200, close=False)
+        assert world.heard() == ["old", "new"]
+        await world.live(400)
+        assert 2 <= len(looks) <= 3  # five minutes apart
+
+    run(main)
+
+
 def test_a_restart_that_a_send_tells_of_is_noticed_at_once(run):
     async def main(world: World):
         world.is_in()

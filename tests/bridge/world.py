@@ -70,6 +70,8 @@ class Server:
         self.warning: str | None = None
         self.rewrite = lambda text: text
         self.afters: list[int | None] = []
+        self.born = virtual.START
+        self.connections = 1
         self.on_request = lambda: None
 
     # what happens there
@@ -82,8 +84,10 @@ class Server:
         return self.cursor
 
     def restart(self) -> None:
-        """Sessions survive, messages do not, cursors start again."""
+        """Sessions survive, messages do not, cursors and the uptime start again; connections are closed."""
         self.messages, self.cursor = [], 0
+        self.born = virtual.clock()
+        self.connections += 1
 
     def alive(self) -> None:
         self.ends_at = virtual.clock() + self.ttl
@@ -124,7 +128,6 @@ class Server:
             **({"expiresAt": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", at)} if self.expires else {}),
         }
 
-    connections = 1
     server_time: float | None = None
 
     async def session(self, session: str, *, fresh: bool = False) -> records.Session:
@@ -181,7 +184,10 @@ class Server:
     async def health(self) -> records.Health:
         async with self._request("health"):
             formats = ["text", "json"] if self.takes_json else ["text"]
-            return records.Health.of({"uptime": 5, "capabilities": {"messageFormat": formats, "longPoll": self.holds}})
+            uptime = virtual.clock() - self.born + 5
+            return records.Health.of(
+                {"uptime": uptime, "capabilities": {"messageFormat": formats, "longPoll": self.holds}}
+            )
 
     def remaining(self, lease: records.Lease) -> float | None:
         return lease.ttl if lease.expires_at is None else lease.expires_at - time.time()
