@@ -119,9 +119,7 @@ MENDS = {
         _replaced("nexusd.bridge.delivery:Delivery", "_shows_ours", lambda *_: True),
         f"{BRIDGE}/test_delivery.py::test_case_105_a_server_that_stops",
     ),
-    "106 only the protocol's codes count": Mend(
-        _any_code_counts, f"{BRIDGE}/test_entry.py::test_case_106_a_gateway_at"
-    ),
+    "106 only the protocol's codes count": Mend(_any_code_counts, "tests/wire/test_fate.py::test_case_106"),
     "106 the session itself confirms": Mend(_not_confirmed, f"{BRIDGE}/test_entry.py::test_case_106_a_gateway_costs"),
     "107 ten minutes for foreign words": Mend(
         _replaced("nexusd.bridge.give_up", "FOREIGN", 0.0), f"{BRIDGE}/test_give_up.py::test_case_107_a_refusal"
