@@ -23,7 +23,7 @@ class NotThisRoot(UserError):
     def __init__(self, path: str) -> None:
         super().__init__(
             "not_this_root",
-            f"{path} is not the folder that was served from there: mount its volume (findmnt -T {path}), "
+            f"{path} is not the folder that was served from there; mount its volume (findmnt -T {path}), "
             f"or, to begin anew in what is there now: nexusd init --new-root",
         )
 

@@ -63,14 +63,18 @@ def _daemon(named: str | None) -> Iterator[Finding]:
     seen = overview(named)
     seen["sessions"], rejected = [], seen["config"]["rejected"]
     seen["config"]["rejected"] = []  # said by itself
-    daemon = seen["daemon"]
+    daemon, place = seen["daemon"], seen.pop("rootError")
+    if place is not None:
+        what, _, remedy = place.partition("; ")
+        yield bad("root", what, remedy or "nexusd init --help")
     for trouble in troubles(seen):
         if daemon["running"]:
             yield bad("daemon", trouble, f"kill -{'CONT' if daemon['halted'] else '9'} {daemon['pid']}")
         else:
             yield warn("daemon", trouble, "nexusd run")
     if daemon["running"] and not daemon["stuck"]:
-        yield ok("daemon", f"it runs as pid {daemon['pid']}{', with an older configuration' if rejected else ''}")
+        pid = f"as pid {daemon['pid']}" if daemon["pid"] else "and waits"
+        yield ok("daemon", f"it runs {pid}{', with an older configuration' if rejected else ''}")
 
 
 async def _outside(config: Config) -> list[Finding]:

@@ -53,8 +53,8 @@ async def server(config: Config, url: str) -> tuple[list[Finding], Transport | N
         raw = json_object(call, answer)
     except NexusError as fault:
         found.append(_unwell(url, fault))
-        if isinstance(fault, RequestError) and fault.fate is not Fate.REFUSED:
-            await transport.close()
+        if isinstance(fault, RequestError) and fault.fate in (Fate.NOT_SENT, Fate.WAIT) and fault.status in (None, 429):
+            await transport.close()  # nothing else would be answered either; /health alone is only a hint
             return found, None
     else:
         found.append(ok(f"{url}: health", f"version {str(raw.get('version', 'unknown'))[:40]}"))
