@@ -21,7 +21,7 @@ from nexusd.errors import RootLocked, UserError
 from nexusd.local_fault import said
 from nexusd.log import configure
 from nexusd.reload import Reloader
-from nexusd.root import Root
+from nexusd.root import Root, second_report
 from nexusd.secrets import Secrets
 from nexusd.spool import atomic, layout
 from nexusd.timestamps import stamp
@@ -87,6 +87,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._pruning: asyncio.Task[None] | None = None
         self._status = ""
+        self._opened = 0
         self._metrics = self._metrics_writer()
 
     async def once(self) -> int:
@@ -166,6 +167,9 @@ class Daemon:
             notify.notify(STATUS=self._status)
             self._report(running=True)
             watcher.watch({*supervisor.outboxes, *self._reloader.folders})
+        if supervisor.opened != self._opened:
+            self._opened = supervisor.opened
+            watcher.again()
         if clock.due("pruned", PRUNE):
             clock.done("pruned")
             self._pruning = asyncio.create_task(supervisor.prune())
@@ -225,7 +229,7 @@ class Daemon:
         return bool(dropped)
 
     def _report(self, *, running: bool) -> None:
-        """What `nexusd status` reads."""
+        """What `nexusd status` reads; no secret is in it: what is wrong with a session is said without."""
         report = {
             "pid": os.getpid(),
             "version": __version__,
@@ -234,18 +238,24 @@ class Daemon:
             "at": stamp(),
             "config": self._reloader.config.file,
             "clientDir": self._config.client_dir,
-            "rejected": self._reloader.rejected,
+            "rejected": [self._secrets.removed(fault) for fault in self._reloader.rejected],
             "status": self._status,
             "root": self._supervisor.root_error,
             "sessions": self._supervisor.shown(),
             "servers": self._supervisor.budgets(),
         }
+        data, second = msgspec.json.encode(report) + b"\n", second_report(self._config.root, self._config.client_dir)
         try:
             self._root.hold()  # nothing is written below a root that is not ours
-            data = self._secrets.removed(msgspec.json.encode(report).decode()).encode()
-            atomic.replace_or_overwrite(layout.report_file(self._config.root), data + b"\n")
+            atomic.replace_or_overwrite(layout.report_file(self._config.root), data)
         except (OSError, UserError) as fault:
             self._log.debug("report.failed", error=str(fault))
+            with contextlib.suppress(OSError):
+                atomic.private_folder(os.path.dirname(second))
+                atomic.replace(second, data, durable=False)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(second)
 
 
 class _Clock:

@@ -36,17 +36,19 @@ class Root:
         self._client_dir = client_dir
         self._lock: RootLock | None = None
         self._identity: tuple[int, int] | None = None
+        self._remembered = False
 
     def hold(self) -> None:
         """Make sure that it is the one that was served before, and ours alone. NotThisRoot, RootLocked, OSError."""
-        if self._lock is not None:
-            if _identity(layout.lock_file(self.path)) == self._identity:
-                return
+        if self._lock is not None and _identity(layout.lock_file(self.path)) != self._identity:
             self.close()  # the lock's file is gone: the folder was removed, or something was mounted over it
-        recognise(self.path, self._client_dir)
-        self._lock = RootLock(self.path)
-        self._identity = _identity(layout.lock_file(self.path))
-        remember(self.path, self._client_dir)
+        if self._lock is None:
+            recognise(self.path, self._client_dir)
+            self._lock = RootLock(self.path)
+            self._identity, self._remembered = _identity(layout.lock_file(self.path)), False
+        if not self._remembered:
+            remember(self.path, self._client_dir)
+            self._remembered = True
 
     def close(self) -> None:
         """Let go of it."""
@@ -61,7 +63,7 @@ def recognise(path: str, client_dir: str) -> None:
     if remembered is None:
         return
     found = _read(layout.root_id_file(path))
-    if found == remembered or (found is None and _has_sessions(path)):
+    if found == remembered or (found is None and has_sessions(path)):
         return  # without an id, but with sessions: somebody removed `.nexusd`, or restored an old copy
     if found is not None or _was_served(path, client_dir):
         raise NotThisRoot(path)
@@ -80,6 +82,11 @@ def remember(path: str, client_dir: str) -> None:
         atomic.replace(_memory(path, client_dir), f"{found}\n".encode())
 
 
+def second_report(path: str, client_dir: str) -> str:
+    """Where the daemon's report is while it cannot be written below the root."""
+    return f"{_memory(path, client_dir)}.json"
+
+
 def forget(path: str, client_dir: str) -> None:
     """Whatever is at this path next is a root of its own."""
     with contextlib.suppress(FileNotFoundError):
@@ -96,7 +103,8 @@ def _read(path: str) -> str | None:
     return data.decode(errors="replace").strip() or None if data is not None else None
 
 
-def _has_sessions(path: str) -> bool:
+def has_sessions(path: str) -> bool:
+    """Whether sessions were served from there."""
     try:
         names = os.listdir(path)
     except (FileNotFoundError, NotADirectoryError):

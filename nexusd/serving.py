@@ -65,6 +65,14 @@ def folder(client_dir: ClientDir, session: str) -> str | None:
     return os.fsdecode(line.rstrip(b"\n")) if line else None
 
 
+def pointed_at(client_dir: ClientDir, session: str) -> float | None:
+    """When the session's folder was written down (Unix seconds), which `nexusd add` does; None: it was not."""
+    try:
+        return os.stat(os.path.join(client_dir.path, "sessions", session, POINTER)).st_mtime
+    except OSError:
+        return None
+
+
 def folders(client_dir: ClientDir) -> dict[str, str]:
     """The folder of every session that has one, by the folder's name."""
     found = (folder(client_dir, session) for session in client_dir.sessions())

@@ -48,6 +48,7 @@ class Delivery:
         self._looks = 0  # for the last attempt, so far
         self._unsure = 0  # posts of this life that may have arrived
         self._backoff = Backoff()
+        self._refused = False  # the last attempt was answered, and not with a success
         self._pause = 0.0  # seconds after the last attempt before which it is not posted again
 
     async def proceed(self) -> float | None:
@@ -68,7 +69,11 @@ class Delivery:
             if wait is not None or intent.outcome is not None:
                 return wait
         wait = self._ended_at + self._pause - now()
-        return wait if wait > 0 else await self._post(message, session.state.highest)
+        if wait > 0:
+            return wait
+        if self._refused and await self._is_there(message):
+            return None
+        return await self._post(message, session.state.highest)
 
     async def fail(self, refusal: Refusal) -> None:
         """To failed/, with the reason beside it and in the inbox."""
@@ -136,6 +141,7 @@ class Delivery:
             session.log.warning("outbox.ambiguous", file=self.claimed.name, error=str(fault))
             raise fault
         intent.doubtful = doubtful
+        self._refused = fault.status is not None
         await finished(self._note)
         if fault.fate is Fate.REFUSED and fault.status in (400, 413, 422):
             words = session.secrets.removed(f"{fault.code}: {fault}")
@@ -150,7 +156,7 @@ class Delivery:
 
     async def _accepted(self, sent: Sent, highest: int | None, *, as_text: bool) -> None:
         session = self._session
-        session.sent(sent.id)
+        await session.sent(sent.id)
         if highest is not None and sent.cursor <= highest:
             session.state.highest = sent.cursor  # cursors only ever rise: the server counts anew
             session.server_restarted()
@@ -183,13 +189,27 @@ class Delivery:
             if after is None and settled and sift.restarted(batch, known):
                 session.server_restarted()
                 return 0.0
-            absent = after is None and not ours and self._shows_ours(batch)
+            absent = after is None and not self._may_be_ours(batch) and self._shows_ours(batch)
         self._looks = max(self._looks + 1, 2 if settled else 1)
         if not settled:
             return max(0.0, settle - since)
         if since < self._pause:
             return self._pause - since
         return await self._without_witness(absent=absent)
+
+    async def _is_there(self, message: outgoing.Outgoing) -> bool:
+        """One look before a refused file is posted again: what refuses answers may have let the request pass."""
+        session, intent = self._session, self.claimed.intent
+        batch = await session.link.client.poll(session.id, session.agent, after=intent.cursor)
+        found = witness.find(witness.candidates(batch, session.known(), above=intent.cursor), message)
+        if found is not None:
+            await self._witnessed(*found)
+        return found is not None
+
+    def _may_be_ours(self, batch: Batch) -> bool:
+        """Whether above the intent stands anything under our name, verified or not: a server may not say `verified`."""
+        start = -1 if self.claimed.intent.cursor is None else self.claimed.intent.cursor
+        return any(m.agent_id == self._session.agent and (m.cursor or 0) > start for m in batch.messages)
 
     def _shows_ours(self, batch: Batch) -> bool:
         """Whether this very poll shows another message that is known to be ours.
@@ -206,7 +226,7 @@ class Delivery:
         session = self._session
         session.log.info("outbox.found", file=self.claimed.name, cursor=message.cursor)
         if message.id is not None:
-            session.sent(message.id)
+            await session.sent(message.id)
         session.state.highest = max(message.cursor or 0, session.state.highest or 0)
         note = receipt(self.claimed, self._sha256, message.id, message.cursor, message.expires_at, "echo")
         as_text = self._message is not None and self._message.payload is not None and "json" not in message.fields

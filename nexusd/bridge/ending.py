@@ -20,8 +20,9 @@ ASKED = 15  # times: an hour
 async def end(session: Session, event: Event, text: str) -> None:
     """The session is over for us: say so once in the inbox, remember it, and ask nothing more."""
     ended = after(session.standing.status, event)
-    if session.standing.ended:
-        return
+    if session.standing.ended or session.ending:
+        return  # two lanes may find it out together
+    session.ending = True
     mark = f"{ended.value}-{session.digest[:12]}"
 
     def change(state: State) -> None:
@@ -31,7 +32,10 @@ async def end(session: Session, event: Event, text: str) -> None:
             state.noticed.append(mark)
 
     said = line.notice(ended.value, mark, session.secrets.removed(text))
-    await session.commit([] if mark in session.state.noticed else [said], change)
+    try:
+        await session.commit([] if mark in session.state.noticed else [said], change)
+    finally:
+        session.ending = False
     session.asked_in_this_life = True
     session.asked_again_at = now() + ASKED_EVERY
     session.standing.happened(event, text)
@@ -45,6 +49,7 @@ async def found(session: Session, identity: str, text: str) -> None:
         state.ended, state.asked_again = "", 0
 
     await session.commit([line.notice("rejoined", identity, text)], change)
+    session.polled = False  # its next poll wakes what waits for one
     forget(session.state)
     session.standing.happened(Event.FOUND)
     session.listener.activity()

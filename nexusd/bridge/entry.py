@@ -40,6 +40,7 @@ async def enter(session: Session) -> None:
         if agent in described.agents:
             await _taken(session, agent)
             return
+        session.state.ttl = described.lease.ttl  # an answer to a join names only an end, by a clock that may be off
     # On the disk before the request: if the answer is lost, whoever has our name then is us.
     await session.commit([], lambda state: _joining(state, agent))
     try:

@@ -1,23 +1,45 @@
-"""What another session of the same name left behind."""
+"""What another session of the same name left behind: none of it is ours to send."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from nexusd.spool import line
+from nexusd.spool import atomic, line, sending
+from nexusd.spool.layout import is_unfinished
 from nexusd.spool.sending import Outcome
 from nexusd.timestamps import stamp
 
 if TYPE_CHECKING:
     from nexusd.bridge.session import Session
 
+_REMEDY = "drop it again if it is still meant"
 
-def give_back(session: Session) -> None:
-    """Files claimed for it go to `failed/`: they are not ours to send. OSError."""
+
+def give_back(session: Session, since: float | None) -> None:
+    """Files that were claimed for it, or dropped for it, go to `failed/`. OSError.
+
+    `since` (Unix seconds): when this session was added; what was dropped after that is meant for it.
+    """
     for claimed in session.sending.pending():
-        text = "it was claimed for another session of this name"
-        note = {"error": "session_changed", "message": text, "remedy": "drop it again if it is still meant"}
-        said = line.notice("bounced", f"bounced-{claimed.ulid}", text, file=claimed.name, error="session_changed")
-        session.journal.commit_now([said], lambda _: None)
-        outcome = Outcome(sent=False, note={**note, "status": None, "attempts": 0, "at": stamp()})
-        session.sending.finish(claimed, outcome)
+        note = _note("it was claimed for another session of this name")
+        _say(session, claimed.ulid, claimed.name, note["message"])
+        session.sending.finish(claimed, Outcome(sent=False, note=note))
+    with atomic.held_folder(session.folder.outbox) as held:
+        for name in os.listdir(held):
+            path = os.path.join(held, name)
+            found = os.lstat(path)
+            if not is_unfinished(name) and (since is None or found.st_ctime < since):
+                note = _note("it was dropped for another session of this name")
+                _say(session, f"{found.st_ino}-{found.st_mtime_ns}", name, note["message"])
+                sending.settle(path, session.folder.failed, name, note, sent=False)
+
+
+def _note(why: str) -> dict[str, object]:
+    note = {"error": "session_changed", "message": why, "remedy": _REMEDY}
+    return {**note, "status": None, "attempts": 0, "at": stamp()}
+
+
+def _say(session: Session, which: str, name: str, why: object) -> None:
+    said = line.notice("bounced", f"bounced-{which}", str(why), file=name, error="session_changed")
+    session.journal.commit_now([said], lambda _: None)

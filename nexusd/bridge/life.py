@@ -52,7 +52,7 @@ class Life:
         self._log = log
         self._root = root
         self._backoff = Backoff(longest=LONGEST)
-        self._broken = False
+        self._broken = self._pause = False
         self._opened_at = 0.0
         self._start = True
         self._lane = Lane(self._step, self._fault)
@@ -94,13 +94,16 @@ class Life:
         else:
             self.retry()
 
-    def broken(self, why: str) -> None:
-        """It cannot go on as it is: it is closed and opened anew from its files."""
+    def broken(self, why: str, *, ours: bool = False) -> None:
+        """It cannot go on as it is: it is closed and opened anew from its files.
+
+        `ours`: by a fault of nexusd's, which may come again at once: then with a pause.
+        """
         if self.runner is None or self._broken:
             return
         if now() - self._opened_at > STEADY:
             self._backoff.succeeded()
-        self._broken, self.error = True, why
+        self._broken, self.error, self._pause = True, why, ours
         self.seq = max(self.seq, self.runner.session.state.seq)
         self._log.warning("session.reopening", session=self.name, why=why)
         self._on_change(self)
@@ -126,7 +129,8 @@ class Life:
             await runner.abandon()
             self._broken = False
             self._on_change(self)
-            return self._backoff.failed()
+            if self._pause:
+                return self._backoff.failed()
         return self._open(0.0)
 
     def _open(self, delay: float) -> float | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nexusd.bridge.ending import end
 from nexusd.bridge.entry import entered
 from nexusd.bridge.expiry import gone
+from nexusd.bridge.link import now
 from nexusd.bridge.states import Event
 from nexusd.errors import Fate, RequestError
 from nexusd.wire.budget import Turn
@@ -20,6 +21,7 @@ from nexusd.wire.fate import MEMBERSHIP_CODES
 if TYPE_CHECKING:
     from nexusd.bridge.session import Session
 
+GRACE = 5.0  # seconds from finding that we are out to coming back
 REJOINS = 3  # an hour
 HOUR = 3600.0
 FULL = 60.0  # seconds until a full session is tried again
@@ -59,8 +61,11 @@ async def _put_out(session: Session, fault: RequestError, lane: Turn) -> float:
         if fault.code == "invalid_session_key" and session.sending_key is not None:
             return await _unverified(session)
         return session.standing.failing(lane, f"{words}; but it lists us as a member: a gateway may have answered")
-    if (delay := await _hand(session)) is not None:  # a hand that leaves may have been at work this very moment
-        return delay
+    # A client that leaves by hand deletes its record a moment after the server has answered: look at it again then.
+    if session.out_since is None:
+        session.out_since = now()
+    if (wait := GRACE - (now() - session.out_since)) > 0:
+        return session.standing.failing(lane, words, Event.PUT_OUT, wait)
     return await _rejoin(session, fault, lane)
 
 
@@ -71,7 +76,7 @@ async def _hand(session: Session) -> float | None:
     recorded = session.client_dir.agent(session.id)
     if recorded is None and not session.state.joined:
         return None
-    if recorded is None:
+    if recorded is None or session.client_dir.is_leaving(session.id):
         await end(session, Event.LEFT, "the session was left by hand; `nexusd add` enters it again")
         return 0.0
     key = session.client_dir.key(session.id)

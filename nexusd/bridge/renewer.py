@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING
 
 from nexusd.bridge import membership
 from nexusd.bridge.link import now
-from nexusd.errors import RequestError
+from nexusd.errors import Fate, RequestError
 from nexusd.wire.budget import Turn
 
 if TYPE_CHECKING:
     from nexusd.bridge.session import Session
+    from nexusd.wire.records import Lease
 
 ASSUMED = 60.0  # seconds of life where no reply told: the shortest the protocol knows
 LATEST = 5.0  # seconds between attempts at the very end
@@ -69,7 +71,7 @@ class Renewer:
             return held
         try:
             async with session.turn(Turn.RENEW, self._urgency):
-                lease = (await session.link.client.renew(session.id, session.agent, ttl=self._ttl())).lease
+                lease = await self._renewed()
         except RequestError as fault:
             if fault.status in (400, 422) and self._ttl() is not None:
                 self._asked_too_much(fault)
@@ -87,6 +89,16 @@ class Renewer:
         session.log.info("session.renewed", seconds=round(self._remaining or 0))
         ttl = session.state.ttl
         return max(1.0, due_in(self._remaining, ttl), not_before(self._renewed_at, ttl, now()))
+
+    async def _renewed(self) -> Lease:
+        """Ask for it; an answer that does not come is waited for so long that there is time for two more attempts."""
+        session = self._session
+        patience = max(LATEST, self._remaining / 3) if self._remaining is not None else None
+        try:
+            async with asyncio.timeout(patience):
+                return (await session.link.client.renew(session.id, session.agent, ttl=self._ttl())).lease
+        except TimeoutError:
+            raise RequestError(Fate.MAYBE_SENT, "timeout", f"no whole answer within {patience:.0f} s") from None
 
     def _ttl(self) -> int | None:
         """The time to live to ask for; None: the session's own."""

@@ -31,7 +31,7 @@ HOOK_AGAIN = 60.0  # seconds until a hook is tried again that failed for a reaso
 
 
 class Runner(Listener):
-    """Runs one session. `on_broken` is told why when it cannot go on, and must be opened anew from its files.
+    """Runs one session. `on_broken` is told why it cannot go on and must be opened anew, and if the fault is ours.
 
     `on_ended` is called when it has ended, `on_shown_change` when something changed that is shown of all sessions.
     """
@@ -41,7 +41,7 @@ class Runner(Listener):
         session: Session,
         rng: Random,
         *,
-        on_broken: Callable[[str], None] = lambda _: None,
+        on_broken: Callable[[str, bool], None] = lambda *_: None,
         on_ended: Callable[[], None] = lambda: None,
         on_shown_change: Callable[[], None] = lambda: None,
     ) -> None:
@@ -191,12 +191,12 @@ class Runner(Listener):
         if isinstance(fault, OSError | NexusError):
             return session.standing.failing(lane, said(fault, session.folder.path), Event.BLOCKED)
         session.log.error("session.fault", exc_info=fault)
-        self._break(f"a fault in nexusd: {type(fault).__name__}; the session is opened anew")
+        self._break(f"a fault in nexusd: {type(fault).__name__}; the session is opened anew", ours=True)
         return HOOK_AGAIN
 
-    def _break(self, why: str) -> None:
+    def _break(self, why: str, *, ours: bool = False) -> None:
         self._broken = True
         for lane in self.lanes:
             lane.stop()
         self.session.view.cancel()
-        self._on_broken(why)
+        self._on_broken(why, ours)

@@ -124,6 +124,7 @@ class Sender:
         self._looked_at = now()
         session.journal.check()
         await asyncio.to_thread(session.folder.make)  # somebody may have removed it
+        await asyncio.to_thread(session.folder.check)  # or mounted something over it
         self._look = await asyncio.to_thread(session.outbox.look, session.settings.quiet)
         for name, refusal in self._look.refused:
             try:

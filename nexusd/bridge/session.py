@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from nexusd import serving
 from nexusd.bridge import ending, handover
 from nexusd.bridge.journal import Journal
 from nexusd.bridge.lifetime import Lifetime
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from nexusd.wire.budget import Turn
 
 KEY_AGAIN = 300.0  # seconds until a session key that the server did not take is shown again
+UNVERIFIED = 1_000  # of those that nothing else tells of, over lives
 REMEMBERED = 10_000  # ids of messages of ours that are remembered
 
 
@@ -69,6 +71,7 @@ class Session:
         self.key: str | None = None
         self.joined = False
         self.unsaved: dict[str, str | None] | None = None  # of the local record: what could not be written yet
+        self.out_since: float | None = None  # when we found that we are no member, by link.now()
         self.polled = False  # in this life: a first POST waits for a fresh cursor
         self.opened_at = now()  # this life's beginning
         self._quiet_from = self.opened_at  # `state.quiet` holds what was before
@@ -77,6 +80,7 @@ class Session:
         self.lifetime = Lifetime(self.journal, link)
         self.asked_again_at = self.opened_at  # when an expired session is asked for, by link.now()
         self.asked_in_this_life = False
+        self.ending = False  # its end is being written down
         self.members: list[dict[str, Any]] | None = None
         self.unsent = 0
         self.failed = 0
@@ -98,8 +102,8 @@ class Session:
         self.folder.make()
         self.folder.check()
         if self.journal.open(self.digest, known_seq):
-            handover.give_back(self)
-        self.state.digest = self.digest
+            handover.give_back(self, serving.pointed_at(self.client_dir, self.id))
+        self.state.digest, self.state.server = self.digest, self.link.server
         self.agent = self.client_dir.agent(self.id) or ""
         self.key = self.client_dir.key(self.id)
         self.joined = bool(self.agent)
@@ -110,12 +114,13 @@ class Session:
         if self.state.ended:
             self.standing.status = Status(self.state.ended)
         self.lifetime.recall()
+        self._sent |= dict.fromkeys(self.state.unverified)
         self.count_failed()
 
     def is_now(self, agent: str, key: str | None) -> None:
         """We are this agent, and have this key, from now on."""
         self.agent, self.key, self.joined = agent, key, True
-        self._key_refused_at = None
+        self._key_refused_at = self.out_since = None
         self.secrets.add(key)
         ending.forget(self.state)
 
@@ -134,9 +139,15 @@ class Session:
         """Ids of messages that are certainly ours: a receipt of this life has them."""
         return self._sent.keys()
 
-    def sent(self, message_id: str) -> None:
-        """The server took this message of ours."""
+    async def sent(self, message_id: str) -> None:
+        """The server took this message of ours. Durably where it went without a key. OSError."""
         self._sent[message_id] = None
+        if self.sending_key is None:
+
+            def change(state: states.State) -> None:
+                state.unverified = [*state.unverified, message_id][-UNVERIFIED:]
+
+            await self.commit([], change)
         while len(self._sent) > REMEMBERED:
             del self._sent[next(iter(self._sent))]
 

@@ -73,6 +73,8 @@ class Standing:
         self._backoffs[lane].succeeded()
         self._answered_at[lane] = now()
         self.gone_since = None
+        if not self._troubles and self.status is Status.ACTIVE:
+            return  # as ever: this is done for each poll
         self._troubles.pop(lane, None)
         self._show(after_failures=failures)
         if failures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,10 @@ from nexusd.bridge.states import Status
 from nexusd.clientdir import ClientDir
 from nexusd.errors import UserError
 from nexusd.local_fault import said
-from nexusd.root import Root
+from nexusd.root import Root, has_sessions
 from nexusd.serving import Serving
 from nexusd.spool import known_seq
+from nexusd.spool import state as states
 from nexusd.spool.layout import SessionFolder
 from nexusd.wire.address import server_url
 
@@ -63,6 +65,7 @@ class Supervisor:
         self.runners: dict[str, Runner] = {}
         self.outboxes: dict[str, Runner] = {}
         self.stirred = True  # something changed that `describe` tells
+        self.opened = 0  # how often a session was opened: then its folders may be others
         self.root_error: str | None = None  # why nothing can be served from the root now
 
     async def apply(self, config: Config, *, start: bool = True) -> None:
@@ -198,11 +201,24 @@ class Supervisor:
         except BaseException:
             serving.release(config.id)
             raise
-        return Runner(session, self._rng, on_broken=life.broken, on_ended=life.ended, on_shown_change=self._stir)
+        return Runner(
+            session,
+            self._rng,
+            on_broken=lambda why, ours: life.broken(why, ours=ours),
+            on_ended=life.ended,
+            on_shown_change=self._stir,
+        )
 
     def _serving_here(self) -> Serving:
         """The locks of the sessions that we serve. OSError where `client_dir` cannot be used now."""
         if self._serving is None:
+            sessions = os.path.join(self._client_dir.path, "sessions")
+            if not os.path.isdir(sessions) and has_sessions(self.config.root):
+                raise UserError(
+                    "no_client_dir",
+                    f"{sessions} is not there, and sessions were served before; bring it back (a volume, a backup), "
+                    f"or, to begin without their records: mkdir -p -m 700 {sessions}",
+                )
             self._serving = Serving(self._client_dir)
             self._serving.take_root(self.config.root)
         return self._serving
@@ -220,6 +236,7 @@ class Supervisor:
             self._show_blocked(folder, life.error)
         elif life.runner is not None:
             self.runners[name] = self.outboxes[folder.outbox] = life.runner
+            self.opened += 1
 
     def _show_blocked(self, folder: SessionFolder, error: str) -> None:
         """In session.json too, but in no root that is not ours to write to."""
@@ -239,6 +256,13 @@ class Supervisor:
         await self.lives.pop(name).close(FINISH)
         self._log.info("session.removed", session=name)
 
+    def _served_from(self, config: SessionConfig) -> str | None:
+        """The server that our own state names, where the local record does not: ids go nowhere else."""
+        state = states.load(SessionFolder(self.config.root, config.name))
+        if state is None or not state.server or state.digest != states.digest_of(state.server, config.id):
+            return None
+        return state.server
+
     def _link(self, config: SessionConfig) -> Link:
         """The session's server: what is recorded for it outranks everything."""
         recorded = self._client_dir.server(config.id)
@@ -246,7 +270,8 @@ class Supervisor:
             raise UserError(
                 "other_server", f"its server key says {config.server}, but it lives on {recorded}: take the key out"
             )
-        server = server_url(recorded or config.server or self.config.server, allow_insecure=self.config.allow_insecure)
+        served = recorded or config.server or self._served_from(config)
+        server = server_url(served or self.config.server, allow_insecure=self.config.allow_insecure)
         if server not in self._links:
             try:
                 self._links[server] = self._make_link(server, self.config)

@@ -54,6 +54,11 @@ class Watcher:
             self._folders = wanted
             self._changed.set()
 
+    def again(self) -> None:
+        """One of the folders may be another by now, under the same path."""
+        if any(_identity(path) != self._watched.get(path) for path in self._folders):
+            self._changed.set()
+
     async def run(self) -> None:
         """Watch until cancelled."""
         clock = asyncio.create_task(self._clock())

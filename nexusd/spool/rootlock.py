@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -34,8 +35,9 @@ class RootLock:
                 f"another nexusd ({other}) already serves {root}; stop that one, or give this one a root of its own"
             )
         data = "".join(f"{line}\n" for line in _ourselves()).encode()
-        os.pwrite(self._fd, data, 0)  # first written, then cut: whoever reads meanwhile finds the pid
-        os.ftruncate(self._fd, len(data))
+        with contextlib.suppress(OSError):  # on a full disk the root is ours all the same, and nobody can tell whose
+            os.pwrite(self._fd, data, 0)  # first written, then cut: whoever reads meanwhile finds the pid
+            os.ftruncate(self._fd, len(data))
 
     def close(self) -> None:
         """Let go of the root."""

@@ -20,6 +20,7 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One session's memory. Times are Unix seconds; cursors are numbers."""
 
     version: int = VERSION
+    server: str = ""  # where it lives: it is not asked for anywhere else, whatever becomes of the local record
     digest: str = ""  # of server and session id: another session under an old name is noticed
     joined: bool = False  # we were in; if the local record is gone now, a hand has left the session
     joining: str = ""  # the agent id of a join that was begun and never answered: it may have put us in
@@ -37,6 +38,7 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     last_poll_at: float | None = None
     last_message_at: float | None = None  # either way
     quiet: float = 0.0  # seconds without a message either way in which a daemon was at work: `renew_for` counts them
+    unverified: list[str] = []  # ids of messages of ours that went without a key: nothing else tells that they are ours
     rejoined_at: list[float] = []
     noticed: list[str] = []  # ids of notices that hold until their cause is over
 
@@ -63,7 +65,8 @@ def load(folder: SessionFolder) -> State | None:
     try:
         if msgspec.json.decode(data, type=_Versioned).version > VERSION:
             raise newer
-        return msgspec.json.decode(data, type=State)
+        state = msgspec.json.decode(data, type=State)
+        return None if state.seq < 0 or (state.cursor or 0) < 0 else state
     except msgspec.ValidationError as fault:
         if str(fault).startswith("Invalid enum value"):
             raise newer from None

@@ -49,6 +49,7 @@ class Pool:
     ) -> None:
         self._server = server
         self.opened = 0
+        self._stream: Any = None  # of the last answer's connection
         self._streams: weakref.WeakSet[Any] = weakref.WeakSet()  # of connections that are open; tells a new one
         self._carrier = handler or httpx.AsyncHTTPTransport(
             verify=context or False,
@@ -90,9 +91,11 @@ class Pool:
         response = await self._carrier.handle_async_request(request)
         try:
             stream = response.extensions.get("network_stream")
-            if stream is not None and stream not in self._streams:
-                self._streams.add(stream)
-                self.opened += 1
+            if stream is not self._stream and stream is not None:  # most come on the one that the last came on
+                self._stream = stream
+                if stream not in self._streams:
+                    self._streams.add(stream)
+                    self.opened += 1
             return await Answer.read(response.status_code, response.headers.raw, response.aiter_raw(), limit)
         finally:
             await response.aclose()

@@ -139,6 +139,61 @@ def test_case_104_the_wait_is_not_shortened_by_a_clock_that_jumps(run, monkeypat
     run(main)
 
 
+@pytest.mark.parametrize(
+    "fault", [refusal(403), refusal(409, "x"), refusal(429, "busy", retry_after=1.0), refusal(451)]
+)
+def test_a_refusal_that_comes_after_the_message_was_taken_doubles_nothing(run, fault):
+    """What filters answers lets the request pass: it is looked for before it is posted again."""
+
+    async def main(world: World):
+        world.is_in()
+        world.server.say("earlier", "me")
+        await world.live(5, close=False)
+        world.server.lose("send", *[fault] * 5)
+        world.drop("x")
+        await world.live(200)
+        assert world.server.texts() == ["earlier", "hello"]
+        assert world.receipt("x")["confirmed"] == "echo"
+
+    run(main)
+
+
+@pytest.mark.parametrize("verified", [False, None])
+def test_on_a_server_that_never_says_verified_a_lost_answer_is_said(run, verified):
+    async def main(world: World):
+        world.is_in()
+        real = world.server.say
+
+        def say(text, agent="bob", **more):
+            return real(text, agent, **more | {"verified": verified})
+
+        world.server.say = say
+        world.drop("a", "one")
+        await world.live(60, close=False)
+        world.server.lose("send", lost())
+        world.drop("b", "two")
+        await world.live(200)
+        assert world.server.texts().count("two") == 1 or world.receipt("b")["possibleDuplicate"]
+
+    run(main)
+
+
+def test_our_own_message_that_went_without_a_key_is_known_as_ours_in_later_lives(run):
+    async def main(world: World):
+        world.is_in()
+        world.server.say("hello", "bob")
+        await world.live(5, close=False)
+        world.server.fail("send", refusal(403, "invalid_session_key"))
+        world.drop("x")
+        await world.live(60)
+        assert not world.server.messages[-1]["verified"]
+        await world.live(60)
+        assert world.heard() == ["hello"]
+        assert "gap" not in world.notices()
+
+    run(main)
+
+
 def test_a_server_that_answers_without_an_id_is_looked_at_again(run):
     async def main(world: World):
         world.is_in()

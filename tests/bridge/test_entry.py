@@ -167,3 +167,37 @@ def test_case_114_a_key_that_cannot_be_kept_is_kept_in_memory_until_it_can(run, 
         assert world.client_dir.server(ID) == SERVER
 
     run(main)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_case_151_who_leaves_by_hand_beside_the_daemon_is_not_joined_again(run, marked):
+    """`nexus` writes down that it leaves; other clients delete their record a moment after the server has answered."""
+
+    async def main(world: World):
+        world.is_in()
+        await world.live(31, close=False)
+        if marked:
+            world.client_dir.leaving(ID, begun=True)  # and its answer is lost: the record stays
+        del world.server.members["me"]
+        world.drop("x")
+        await world.live(2, close=False)
+        if not marked:
+            world.client_dir.forget(ID)
+        await world.live(120)
+        assert world.server.asked("join") == []
+        assert world.notices()[0] == "left"
+
+    run(main)
+
+
+def test_a_leave_that_came_to_nothing_is_none(run):
+    async def main(world: World):
+        world.is_in()
+        world.client_dir.leaving(ID, begun=True)
+        world.client_dir.leaving(ID, begun=False)
+        await world.live(5, close=False)
+        del world.server.members["me"]
+        await world.live(120)
+        assert world.notices() == ["rejoined"]
+
+    run(main)

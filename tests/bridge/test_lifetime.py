@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -97,3 +98,44 @@ def test_case_109_the_range_that_the_refusal_names_is_taken(run):
         assert len(asked) <= 10
 
     run(main, ttl='"7d"')
+
+
+@pytest.mark.parametrize("behind", [3600.0, 30 * 86_400.0])
+def test_case_110_a_date_that_is_behind_at_the_join_kills_no_session(run, monkeypatch, behind):
+    async def main(world: World):
+        world.server.ttl = 60.0
+        real = world.server.join
+
+        async def join(session, agent):
+            found = await real(session, agent)
+            return found._replace(lease=found.lease._replace(ttl=None))  # as most servers answer
+
+        monkeypatch.setattr(world.server, "join", join)
+        monkeypatch.setattr(world.server, "remaining", lambda lease: lease.expires_at - time.time() + behind)
+        await world.live(600)
+        assert world.session.standing.status == "active"
+        assert len(world.server.asked("renew")) >= 10
+
+    run(main)
+
+
+@pytest.mark.parametrize("ttl", [60.0, 64.0, 120.0])
+def test_a_renewal_that_hangs_leaves_time_for_another(run, ttl):
+    async def main(world: World):
+        world.is_in()
+        world.server.ttl = ttl
+        real, hang = world.server.renew, []
+
+        async def renew(session, agent, *, ttl=None):
+            if hang:
+                hang.pop()
+                await asyncio.sleep(100)
+            return await real(session, agent, ttl=ttl)
+
+        world.server.renew = renew
+        await world.live(5, close=False)
+        hang.append(1)
+        await world.live(600)
+        assert world.session.standing.status == "active"
+
+    run(main)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import os
 
 import pytest
 
+from nexusd import serving
 from tests import virtual
-from tests.bridge.world import ID, SERVER, World, refusal
+from tests.bridge.world import ID, OTHER_ID, SERVER, World, refusal
 
 
 def test_who_is_not_in_joins_and_writes_down_what_it_got(run):
@@ -366,7 +369,47 @@ def test_another_session_under_an_old_name_starts_anew_and_numbers_go_on(run):
         await world.live(60)
         assert world.heard() == ["one", "first of another"]
         assert world.error("claimed")["error"] == "session_changed"
-        assert world.notices() == ["bounced"]
-        assert world.server.texts() == ["hello"]  # what was only dropped goes to the session that is there now
+        assert world.error("dropped")["error"] == "session_changed"
+        assert world.notices() == ["bounced", "bounced"]
+        assert world.server.texts() == []  # what was dropped for the one is no message to the other
+
+    run(main)
+
+
+def test_an_end_that_two_lanes_find_out_together_is_said_once(run):
+    async def main(world: World):
+        world.is_in()
+        world.server.ttl = 60.0
+        await world.live(5, close=False)
+        over(world)
+        world.drop("x")
+        await world.live(200)
+        assert world.notices().count("expired") == 1
+
+    run(main, poll_interval='"1s"', active_poll_interval='"1s"')
+
+
+@pytest.mark.parametrize("meant", ["old", "new"])
+def test_a_file_that_was_dropped_for_another_session_of_this_name_is_not_sent(run, meant):
+    async def main(world: World):
+        world.is_in()
+        await world.live(5)
+        path = world.drop("x", "for the old one")
+        world.config = dataclasses.replace(
+            world.config, sessions=(dataclasses.replace(world.config.sessions[0], id=OTHER_ID),)
+        )
+        world.client_dir.save(OTHER_ID, server=SERVER, key="mine-123456", agent="me")
+        serving.point(world.client_dir, OTHER_ID, str(world.folder))
+        if meant == "new":
+            path.rename(path.with_name("y"))
+        pointer = world.folder.parent.parent / "client" / "sessions" / OTHER_ID / "nexusd"
+        at = os.stat(path.with_name("y") if meant == "new" else path).st_ctime + (1 if meant == "old" else -1)
+        os.utime(pointer, (at, at))
+        await world.live(60)
+        if meant == "old":
+            assert world.error("x")["error"] == "session_changed"
+            assert world.server.texts() == []
+        else:
+            assert world.where() == {"y": "sent"}
 
     run(main)

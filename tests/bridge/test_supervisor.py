@@ -73,6 +73,7 @@ async def test_sessions_of_one_server_share_its_budget_and_others_do_not(house):
 
 
 async def test_one_that_cannot_run_is_blocked_and_said_and_the_others_run(house):
+    (house.client / "sessions").mkdir(parents=True)
     folder = SessionFolder(str(house.root), "b")
     folder.make()
     states.save(folder, states.State(version=states.VERSION + 1))
@@ -200,3 +201,32 @@ async def test_pruning_one_that_cannot_be_pruned_stops_no_other(house, monkeypat
     assert pruned == [1]
     assert [found["session"] for found in house.log.named("prune.failed")] == ["a"]
     assert house.log.named("prune.removed") == [{"session": "b", "files": 3}]
+
+
+async def test_a_local_record_that_is_gone_sends_no_id_to_another_server(house):
+    record = ClientDir(str(house.client))
+    record.save(IDS["a"], server="http://recorded.localhost", agent="me")
+    supervisor = await house.apply("a")
+    await supervisor.close()
+    supervisor.root.close()
+    (house.client / "sessions" / IDS["a"] / "server").unlink()
+    house.supervisor = None
+    supervisor = await house.apply("a")
+    assert supervisor.runners["a"].session.link.server == "http://recorded.localhost"
+
+
+async def test_a_client_dir_that_is_not_there_is_waited_for(house):
+    record = ClientDir(str(house.client))
+    record.save(IDS["a"], server=SERVER, agent="me")
+    supervisor = await house.apply("a")
+    await supervisor.close()
+    supervisor.root.close()
+    house.client.rename(house.client.with_name("away"))
+    house.supervisor = None
+    supervisor = await house.apply("a")
+    assert "bring it back" in supervisor.blocked["a"]
+    assert not house.client.exists()
+    house.client.with_name("away").rename(house.client)
+    supervisor.retry()
+    await asyncio.sleep(0.05)
+    assert set(supervisor.runners) == {"a"}

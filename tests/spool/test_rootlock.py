@@ -142,3 +142,16 @@ def test_a_daemon_of_an_earlier_version_keeps_its_root(root):
         fcntl.flock(earlier, fcntl.LOCK_EX)
         with pytest.raises(RootLocked):
             RootLock(root)
+
+
+def test_case_120_a_full_disk_at_the_first_start_locks_nobody_out_of_its_own_root(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    lock = RootLock(str(tmp_path))
+    monkeypatch.undo()
+    with pytest.raises(RootLocked, match="pid unknown"):
+        RootLock(str(tmp_path))
+    lock.close()
+    RootLock(str(tmp_path)).close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -83,7 +85,7 @@ def test_case_106_a_gateway_that_answers_everything_for_a_while_costs_nothing(se
     server.faults = lambda request: None if request.kind in ("health", "describe") else fault
     alice.drop("chat", "a.txt", "hello")
     until(lambda: alice.view("chat")["state"] == "backoff")
-    until(lambda: len([r for r in server.requests if r.kind == "send"]) >= 3)
+    until(lambda: len([n for kind, n, _ in server.done if kind in ("send", "poll")]) >= 6)
     assert told(alice)["sessions"][0]["unsent"] == 1
     server.faults = lambda _: None
     say("after")
@@ -303,3 +305,56 @@ def test_case_120_a_ca_file_that_comes_late_is_taken_up(server, daemons):
 
     shutil.copy(certifi.where(), alice.home / "late.pem")
     until(lambda: "ca_file" not in (told(alice)["sessions"][0].get("lastError") or ""), patience=60)
+
+
+def test_a_session_folder_that_is_removed_again_and_again_is_back_each_time_and_drops_are_noticed(server, chat):
+    alice, _ = chat
+    alice.start()
+    for n in range(4):
+        until(lambda: (alice.folder("chat") / "outbox").is_dir() and alice.view("chat")["state"] == "active")
+        alice.drop("chat", f"{n}.txt", f"text {n}")
+        until(lambda n=n: server.said("alice")[-1:] == [f"text {n}"], patience=20)  # not only by the minute's look
+        shutil.rmtree(alice.folder("chat"))
+
+
+@mounts
+def test_case_167_something_that_is_mounted_over_the_outbox_is_said(server, chat):
+    alice, _ = chat
+    alice.start()
+    until(lambda: well(alice))
+    outbox = alice.folder("chat") / "outbox"
+    if subprocess.run(["mount", "-t", "tmpfs", "none", outbox], check=False, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        (outbox / "a.txt").write_text("hello")
+        alice.process.send_signal(signal.SIGHUP)
+        seen = until(lambda: (found := told(alice))["sessions"][0]["state"] == "blocked" and found, patience=90)
+        assert "another file system" in seen["sessions"][0]["lastError"]
+    finally:
+        subprocess.run(["umount", "-l", outbox], check=False)
+    until(lambda: well(alice), patience=90)
+
+
+@mounts
+def test_case_120_no_inodes_at_the_first_start_is_said_and_passes(server, chat, tmp_path):
+    alice, say = chat
+    place = tmp_path / "few"
+    place.mkdir()
+    ran = subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=12,mode=700", "none", place], check=False)
+    if ran.returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        for n in range(20):
+            with contextlib.suppress(OSError):
+                (place / f"f{n}").touch()
+        alice.configure(extra=f'root = "{place}/nexus"')
+        alice.root = place / "nexus"
+        alice.start()
+        say("one")
+        seen = until(lambda: (found := told(alice))["daemon"]["running"] and not found["ok"] and found)
+        assert "no more files can be made there" in " ".join(seen["troubles"])
+        subprocess.run(["mount", "-o", "remount,nr_inodes=10000", place], check=True)
+        until(lambda: alice.texts("chat") == ["one"], patience=60)
+        until(lambda: well(alice), patience=60)
+    finally:
+        subprocess.run(["umount", "-l", place], check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,19 +50,28 @@ def deliver(held: Held, folder: str, text: str | None, payload: Any, timeout: fl
         except OSError as fault:
             return _stuck(dropped, held, fault)
         if taken_back:
-            return _not_sent(held, timeout or 0.0)
+            return _not_sent(held, dropped, timeout or 0.0)
     return _noted(dropped, held) or _unanswered(dropped, held, claimed="sending" in seen)
 
 
-def _not_sent(held: Held, timeout: float) -> Outcome:
+def _not_sent(held: Held, dropped: Drop, timeout: float) -> Outcome:
     if held.status is not None:
         message = f"stopped by {held.name} before a daemon claimed it; it was taken back"
         return Outcome({"error": "not_sent", "message": message}, held.status, f"nexus: not sent: {message}")
-    return Outcome(
-        {"error": "not_sent", "message": f"no daemon claimed it within {timeout:g} s; it was taken back"},
-        1,
-        "nexus: no daemon claimed the message, and it was taken back; see nexusd status, or send with --direct",
-    )
+    why = _why_not(dropped.folder)
+    message = f"no daemon claimed it within {timeout:g} s{why}; it was taken back"
+    return Outcome({"error": "not_sent", "message": message}, 1, f"nexus: not sent: {message}; see nexusd status")
+
+
+def _why_not(folder: str) -> str:
+    """What session.json says of a session that is not as it should be."""
+    try:
+        with open(os.path.join(folder, "session.json"), "rb") as file:
+            view = json.load(file)
+        state, error = view["state"], view.get("lastError")
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return f" (the session is {state}{f': {error}' if error else ''})" if state != "active" or error else ""
 
 
 def _stuck(dropped: Drop, held: Held, fault: OSError) -> Outcome:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nexusd.cli.hand.desk import Desk
 from nexusd.cli.output import error, say
-from nexusd.errors import RequestError, UserError
+from nexusd.errors import Fate, RequestError, UserError
 from nexusd.wire import calls
 from nexusd.wire.records import Session
 
@@ -37,11 +37,15 @@ def leave(args: Namespace) -> Verb:
     if key is None:
         raise UserError("no_session_key", f"no session key of {agent} is kept, and the server wants it; {_KEPT}")
     server = desk.server(session)
+    # Before the request: a daemon that serves the session must not take us for put out, and join again.
+    desk.state.leaving(session, begun=True)
     try:
         reply = desk.ask(server, calls.leave(session, agent, key))
     except RequestError as fault:
         yield error(fault)
         out, why = _is_out(desk, server, session, agent, fault)
+        if not out and fault.fate is not Fate.MAYBE_SENT:
+            desk.state.leaving(session, begun=False)
         if out:
             _forget(desk, session, agent)
         say(f"{why}; it is forgotten here" if out else f"nexus: {why}; {_KEPT}")

@@ -95,8 +95,7 @@ def ask(args: Namespace) -> Verb:
         if outcome.sentence:
             say(outcome.sentence)
         yield outcome.shown
-        timed_out = outcome.status == 1 and outcome.shown.get("error") == "not_sent" and timeout is not None
-        return TIMED_OUT if timed_out else outcome.status
+        return outcome.status  # never 124: whoever waits on must know that the question is out
     if found is not None:
         with bookmark.held():
             unread_left = _unread_messages(inbox, bookmark, own) - (not bookmark.has(found.seq))

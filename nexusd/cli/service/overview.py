@@ -17,7 +17,7 @@ from nexusd.config.keys import BY_NAME
 from nexusd.config.load import config_file, load
 from nexusd.errors import ConfigError, UserError
 from nexusd.local_fault import said
-from nexusd.root import recognise
+from nexusd.root import recognise, second_report
 from nexusd.serving import is_root_served
 from nexusd.spool import atomic, layout, rootlock
 
@@ -33,8 +33,8 @@ _ROOT_LINE = re.compile(r"""^\s*root\s*=\s*(["'])(?P<root>.+?)\1""", re.MULTILIN
 def overview(named: str | None) -> dict[str, Any]:
     """All there is to know, a broken configuration included; times as the protocol writes them, ages in seconds."""
     config, faults, root = _configuration(named)
-    place = _place(root, config)
-    daemon, report = _daemon(root, waiting=place is not None and _waits(root, config))
+    daemon, report = _daemon(root, config)
+    place = _place(root, config) or (report.get("root") if daemon["running"] and not daemon["stuck"] else None)
     if daemon["running"]:
         faults = faults or [str(fault) for fault in report.get("rejected") or []]
     reported = report.get("sessions") if daemon["running"] and not daemon["stuck"] else None
@@ -97,22 +97,20 @@ def _place(root: str, config: Config | None) -> str | None:
     return said(OSError(errno.EROFS, ""), root) if read_only else None
 
 
-def _waits(root: str, config: Config | None) -> bool:
-    """Whether a daemon waits for a root that is not there."""
-    try:
-        return config is not None and is_root_served(ClientDir(config.client_dir), root)
-    except OSError:
-        return False
-
-
-def _daemon(root: str, *, waiting: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Whether a daemon runs and how it is, and its last report. `waiting`: one waits for the root."""
+def _daemon(root: str, config: Config | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Whether a daemon runs and how it is, and its last report: below the root, or beside it where it cannot write."""
     report = read(layout.report_file(root))
     pid = rootlock.holder(root)
+    if config is not None:
+        second = read(second_report(root, config.client_dir))
+        report = max(report, second, key=lambda one: str(one.get("at") or ""))
+        if not pid and _is_served(root, config):  # it runs, and holds no lock that says who it is
+            known = report.get("pid")
+            pid = known if isinstance(known, int) and os.path.exists(f"/proc/{known}") else 0
     silent = None if pid is None else _silence(root, report, pid)
     halted = bool(pid) and _halted(pid or 0)
     return {
-        "running": pid is not None or waiting,
+        "running": pid is not None,
         "stuck": halted or (silent is not None and silent > SILENT),
         "halted": halted,
         "pid": pid or None,
@@ -122,6 +120,13 @@ def _daemon(root: str, *, waiting: bool) -> tuple[dict[str, Any], dict[str, Any]
         "silentFor": None if silent is None else round(silent, 1),
         "says": report.get("status"),
     }, report
+
+
+def _is_served(root: str, config: Config) -> bool:
+    try:
+        return is_root_served(ClientDir(config.client_dir), root)
+    except OSError:
+        return False
 
 
 def _silence(root: str, report: dict[str, Any], pid: int) -> float:

@@ -35,10 +35,10 @@ def _daemon(seen: dict[str, Any]) -> list[str]:
     elif daemon["stuck"] and not seen.get("rootError"):
         found.append(
             f"nexusd (pid {pid}) is stuck: no sign of life for {span(daemon['silentFor'])}; "
-            f"look at its log, then end it: kill -9 {pid} (nothing is lost)"
+            f"look at its log, then end it{f': kill -9 {pid}' if pid else ''} (nothing is lost)"
         )
     if rejected:
-        kept = "the old one is in force" if daemon["running"] else "nexusd would not start"
+        kept = "what was in force before stays" if daemon["running"] else "nexusd would not start"
         found.append(f"the configuration is broken, {kept}; mend it: {'; '.join(map(str, rejected))}")
     return found
 
