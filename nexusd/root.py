@@ -58,7 +58,17 @@ class Root:
 
 
 def recognise(path: str, client_dir: str) -> None:
-    """NotThisRoot where another root was served from this path and is not there now. Nothing is written."""
+    """NotThisRoot where another root was served from this path and is not there now. Nothing is written.
+
+    UserError where the sessions' records in `client_dir` are not there: that may be a volume too.
+    """
+    sessions = os.path.join(client_dir, "sessions")
+    if not os.path.isdir(sessions) and has_sessions(path):
+        raise UserError(
+            "no_client_dir",
+            f"{sessions} is not there, and sessions were served before; bring it back (a volume, a backup), "
+            f"or, to begin without their records: mkdir -p -m 700 {sessions}",
+        )
     remembered = _read(_memory(path, client_dir))
     if remembered is None:
         return

@@ -18,7 +18,7 @@ from nexusd.bridge.states import Status
 from nexusd.clientdir import ClientDir
 from nexusd.errors import UserError
 from nexusd.local_fault import said
-from nexusd.root import Root, has_sessions
+from nexusd.root import Root
 from nexusd.serving import Serving
 from nexusd.spool import known_seq
 from nexusd.spool import state as states
@@ -107,7 +107,8 @@ class Supervisor:
         """Whether the root is still the one, and ours: without it no session is, and once it is back all are again."""
         before = self.root_error
         try:
-            self._serving_here()
+            if os.path.isdir(self._client_dir.path):
+                self._serving_here()  # first: it says that we run, also while the root is not there
             self.root.hold()
             self.root_error = None
         except (OSError, UserError) as fault:
@@ -212,13 +213,6 @@ class Supervisor:
     def _serving_here(self) -> Serving:
         """The locks of the sessions that we serve. OSError where `client_dir` cannot be used now."""
         if self._serving is None:
-            sessions = os.path.join(self._client_dir.path, "sessions")
-            if not os.path.isdir(sessions) and has_sessions(self.config.root):
-                raise UserError(
-                    "no_client_dir",
-                    f"{sessions} is not there, and sessions were served before; bring it back (a volume, a backup), "
-                    f"or, to begin without their records: mkdir -p -m 700 {sessions}",
-                )
             self._serving = Serving(self._client_dir)
             self._serving.take_root(self.config.root)
         return self._serving

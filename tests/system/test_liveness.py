@@ -314,7 +314,7 @@ def test_a_session_folder_that_is_removed_again_and_again_is_back_each_time_and_
         until(lambda: (alice.folder("chat") / "outbox").is_dir() and alice.view("chat")["state"] == "active")
         alice.drop("chat", f"{n}.txt", f"text {n}")
         until(lambda n=n: server.said("alice")[-1:] == [f"text {n}"], patience=20)  # not only by the minute's look
-        shutil.rmtree(alice.folder("chat"))
+        alice.folder("chat").rename(alice.home / f"away-{n}")
 
 
 @mounts

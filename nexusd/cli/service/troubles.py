@@ -38,7 +38,7 @@ def _daemon(seen: dict[str, Any]) -> list[str]:
             f"look at its log, then end it{f': kill -9 {pid}' if pid else ''} (nothing is lost)"
         )
     if rejected:
-        kept = "what was in force before stays" if daemon["running"] else "nexusd would not start"
+        kept = "the old one is in force" if daemon["running"] else "nexusd would not start"
         found.append(f"the configuration is broken, {kept}; mend it: {'; '.join(map(str, rejected))}")
     return found
 
