@@ -7,13 +7,11 @@ import contextlib
 import os
 import resource
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from nexusd import __version__, guard, notify
-from nexusd.bridge import link
 from nexusd.bridge.supervisor import Supervisor
 from nexusd.bridge.watcher import Watcher
 from nexusd.config.load import load
@@ -21,9 +19,9 @@ from nexusd.errors import RootLocked, UserError
 from nexusd.local_fault import said
 from nexusd.log import configure
 from nexusd.reload import Reloader
-from nexusd.root import Root, second_report
+from nexusd.root import Root
+from nexusd.schedule import Schedule
 from nexusd.secrets import Secrets
-from nexusd.spool import atomic, layout
 from nexusd.timestamps import stamp
 
 if TYPE_CHECKING:
@@ -136,7 +134,7 @@ class Daemon:
 
     async def _until_stopped(self, watcher: Watcher) -> None:
         """The clock: signs of life, a machine that slept, what others may read of us."""
-        clock = _Clock(notify.watchdog_interval())
+        clock = Schedule(notify.watchdog_interval())
         while not self._stopping.is_set():
             try:
                 await self._tick(watcher, clock)
@@ -148,7 +146,7 @@ class Daemon:
             except TimeoutError:
                 continue
 
-    async def _tick(self, watcher: Watcher, clock: _Clock) -> None:
+    async def _tick(self, watcher: Watcher, clock: Schedule) -> None:
         supervisor = self._supervisor
         if clock.watchdog is not None and clock.due("fed", clock.watchdog) and await self._in_order():
             clock.done("fed")
@@ -244,45 +242,8 @@ class Daemon:
             "sessions": self._supervisor.shown(),
             "servers": self._supervisor.budgets(),
         }
-        data, second = msgspec.json.encode(report) + b"\n", second_report(self._config.root, self._config.client_dir)
-        try:
-            self._root.hold()  # nothing is written below a root that is not ours
-            atomic.replace_or_overwrite(layout.report_file(self._config.root), data)
-        except (OSError, UserError) as fault:
+        if (fault := self._root.write_report(msgspec.json.encode(report) + b"\n")) is not None:
             self._log.debug("report.failed", error=str(fault))
-            with contextlib.suppress(OSError):
-                atomic.private_folder(os.path.dirname(second))
-                atomic.replace(second, data, durable=False)
-        else:
-            with contextlib.suppress(OSError):
-                os.unlink(second)
-
-
-class _Clock:
-    """When what was done last. `watchdog`: seconds between signs of life, or None."""
-
-    def __init__(self, watchdog: float | None) -> None:
-        self.watchdog = watchdog
-        self._done: dict[str, float] = {}
-        self._asleep = _asleep()
-
-    def due(self, what: str, every: float) -> bool:
-        """Whether it was done that many seconds ago, or never."""
-        return time.monotonic() - self._done.get(what, -every) >= every
-
-    def done(self, what: str) -> None:
-        """It is done now."""
-        self._done[what] = time.monotonic()
-
-    def slept(self) -> float:
-        """Seconds that the machine has slept since the last time that this was asked."""
-        before, self._asleep = self._asleep, _asleep()
-        return self._asleep - before
-
-
-def _asleep() -> float:
-    """Seconds that the machine has slept since it was started."""
-    return link.now() - time.monotonic()
 
 
 def _more_descriptors() -> None:

@@ -50,6 +50,21 @@ class Root:
             remember(self.path, self._client_dir)
             self._remembered = True
 
+    def write_report(self, data: bytes) -> Exception | None:
+        """Put the daemon's report below the root, or beside it where that cannot be; what was in the way, or None."""
+        second = second_report(self.path, self._client_dir)
+        try:
+            self.hold()  # nothing is written below a root that is not ours
+            atomic.replace_or_overwrite(layout.report_file(self.path), data)
+        except (OSError, UserError) as fault:
+            with contextlib.suppress(OSError):
+                atomic.private_folder(os.path.dirname(second))
+                atomic.replace(second, data, durable=False)
+            return fault
+        with contextlib.suppress(OSError):
+            os.unlink(second)
+        return None
+
     def close(self) -> None:
         """Let go of it."""
         if self._lock is not None:

@@ -20,7 +20,7 @@ from nexusd.wire.backoff import Backoff
 
 if TYPE_CHECKING:
     from nexusd.bridge.session import Session
-    from nexusd.wire.batch import Batch, Message
+    from nexusd.wire.batch import Message
     from nexusd.wire.records import Sent
 
 POSTS = 3  # at most, whose answer was lost, late or unreadable, when nothing tells whether they arrived
@@ -189,7 +189,7 @@ class Delivery:
             if after is None and settled and sift.restarted(batch, known):
                 session.server_restarted()
                 return 0.0
-            absent = after is None and not self._may_be_ours(batch) and self._shows_ours(batch)
+            absent = after is None and witness.proves_absence(batch, known, above=intent.cursor)
         self._looks = max(self._looks + 1, 2 if settled else 1)
         if not settled:
             return max(0.0, settle - since)
@@ -205,22 +205,6 @@ class Delivery:
         if found is not None:
             await self._witnessed(*found)
         return found is not None
-
-    def _may_be_ours(self, batch: Batch) -> bool:
-        """Whether above the intent stands anything under our name, verified or not: a server may not say `verified`."""
-        start = -1 if self.claimed.intent.cursor is None else self.claimed.intent.cursor
-        return any(m.agent_id == self._session.agent and (m.cursor or 0) > start for m in batch.messages)
-
-    def _shows_ours(self, batch: Batch) -> bool:
-        """Whether this very poll shows another message that is known to be ours.
-
-        Then the server shows our own messages at this moment, and the life is the one that we know.
-        """
-        session = self._session
-        keyed = session.sending_key is not None
-        return any(
-            m.agent_id == session.agent and ((keyed and m.verified) or m.id in session.sent_ids) for m in batch.messages
-        )
 
     async def _witnessed(self, message: Message, redacted: bool) -> None:
         session = self._session

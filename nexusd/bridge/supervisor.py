@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nexusd.bridge import view
 from nexusd.bridge.life import Life
 from nexusd.bridge.link import Link
+from nexusd.bridge.links import Links
 from nexusd.bridge.pruning import prune
 from nexusd.bridge.runner import Runner
 from nexusd.bridge.session import Session
@@ -21,16 +22,14 @@ from nexusd.local_fault import said
 from nexusd.root import Root
 from nexusd.serving import Serving
 from nexusd.spool import known_seq
-from nexusd.spool import state as states
 from nexusd.spool.layout import SessionFolder
-from nexusd.wire.address import server_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import structlog
 
-    from nexusd.config.records import Config, SessionConfig
+    from nexusd.config.records import Config
     from nexusd.secrets import Secrets
 
 SPREAD = 0.001  # seconds between the beginnings of sessions: a thousand do not all ask at once
@@ -56,11 +55,10 @@ class Supervisor:
         self.root = root or Root(config.root, config.client_dir)
         self._secrets = secrets
         self._log = log
-        self._make_link = make_link
         self._rng = random.Random()  # noqa: S311 - spreads load, guards nothing
         self._client_dir = ClientDir(config.client_dir, warn=lambda text: log.warning("client_dir.broken", text=text))
         self._serving: Serving | None = None
-        self._links: dict[str, Link] = {}
+        self._links = Links(config, self._client_dir, make_link)
         self.lives: dict[str, Life] = {}
         self.runners: dict[str, Runner] = {}
         self.outboxes: dict[str, Runner] = {}
@@ -73,9 +71,9 @@ class Supervisor:
         for name, why in config.skipped.items():
             if self.config.skipped.get(name) != why or not self.lives:
                 self._log.error("session.skipped", session=name, error=why)
-        self.config = config
+        self.config = self._links.config = config
         wanted = {session.name: session for session in config.sessions}
-        for link in self._links.values():
+        for link in self._links:
             link.budget.set_rate(config.requests_per_minute)
         for name, life in list(self.lives.items()):
             new, old = wanted.get(name), life.config
@@ -168,9 +166,9 @@ class Supervisor:
     def budgets(self) -> dict[str, dict[str, float | None]]:
         """By server: requests so far, the limit, how many may go at once, and seconds it is paused for."""
         told = {}
-        for server, link in self._links.items():
+        for link in self._links:
             left = link.budget.left
-            told[server] = {
+            told[link.server] = {
                 "requests": link.budget.used,
                 "perMinute": self.config.requests_per_minute or None,
                 "left": None if left is None else round(left, 1),
@@ -181,7 +179,7 @@ class Supervisor:
     async def close(self) -> None:
         """Stop all; requests under way get a moment."""
         await asyncio.gather(*(life.close(FINISH) for life in list(self.lives.values())))
-        await asyncio.gather(*(link.close() for link in self._links.values()))
+        await asyncio.gather(*(link.close() for link in self._links))
         if self._serving is not None:
             self._serving.close()
 
@@ -191,7 +189,7 @@ class Supervisor:
         folder = SessionFolder(self.config.root, config.name)
         self.root.hold()
         serving = self._serving_here()
-        session = Session(config, self.config.root, self._link(config), self._client_dir, self._secrets, self._log)
+        session = Session(config, self.config.root, self._links.of(config), self._client_dir, self._secrets, self._log)
         if not serving.take(config.id, folder.path):
             raise UserError(
                 "served_elsewhere",
@@ -249,29 +247,3 @@ class Supervisor:
     async def _remove(self, name: str) -> None:
         await self.lives.pop(name).close(FINISH)
         self._log.info("session.removed", session=name)
-
-    def _served_from(self, config: SessionConfig) -> str | None:
-        """The server that our own state names, where the local record does not: ids go nowhere else."""
-        state = states.load(SessionFolder(self.config.root, config.name))
-        if state is None or not state.server or state.digest != states.digest_of(state.server, config.id):
-            return None
-        return state.server
-
-    def _link(self, config: SessionConfig) -> Link:
-        """The session's server: what is recorded for it outranks everything."""
-        recorded = self._client_dir.server(config.id)
-        if recorded and config.server and recorded.rstrip("/") != config.server.rstrip("/"):
-            raise UserError(
-                "other_server", f"its server key says {config.server}, but it lives on {recorded}: take the key out"
-            )
-        served = recorded or config.server or self._served_from(config)
-        server = server_url(served or self.config.server, allow_insecure=self.config.allow_insecure)
-        if server not in self._links:
-            try:
-                self._links[server] = self._make_link(server, self.config)
-            except OSError as fault:  # of ssl too
-                why = fault.strerror or str(fault)
-                raise UserError(
-                    "bad_ca_file", f"ca_file {self.config.ca_file} cannot be used: {why}; mend it"
-                ) from None
-        return self._links[server]

@@ -24,6 +24,19 @@ def candidates(batch: Batch, known: Known, *, above: int | None) -> list[Message
     return [m for m in batch.messages if m.cursor is not None and m.cursor > start and known.is_own(m)]
 
 
+def proves_absence(batch: Batch, known: Known, *, above: int | None) -> bool:
+    """Whether a poll from the very first, in which no witness was found, proves that the message did not arrive.
+
+    It does where this very poll shows another message that is known to be ours: then the server shows our own messages
+    at this moment. It does not where anything stands under our name above the intent: a server may not say `verified`.
+    """
+    start = -1 if above is None else above
+    named = [m for m in batch.messages if m.agent_id == known.agent]
+    if any((m.cursor or 0) > start for m in named):
+        return False
+    return any((known.keyed and m.verified) or m.id in known.sent for m in named)
+
+
 def find(ours: list[Message], sent: Outgoing) -> tuple[Message, bool] | None:
     """The witness among the candidates and whether it was redacted, or None.
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nexusd import daemon, notify
+from nexusd import daemon, notify, schedule
 from nexusd.spool.ulid import born, ulid
 from nexusd.timestamps import stamp
 from tests.bridge.world import World, unreachable
@@ -118,7 +118,7 @@ def ticking(monkeypatch, tmp_path):
 def test_case_23_after_a_sleep_everything_is_looked_at_within_a_tick(monkeypatch, tmp_path):
     async def main():
         slept = [0.0]
-        monkeypatch.setattr(daemon, "_asleep", lambda: slept[0])
+        monkeypatch.setattr(schedule, "_asleep", lambda: slept[0])
         made, supervisor = ticking(monkeypatch, tmp_path)
         clock = asyncio.create_task(made._until_stopped(SimpleNamespace(watch=lambda _: None)))
         async with asyncio.timeout(30):

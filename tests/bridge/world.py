@@ -70,6 +70,7 @@ class Server:
         self.warning: str | None = None
         self.rewrite = lambda text: text
         self.afters: list[int | None] = []
+        self.now: Callable[[], float] = virtual.clock
         self.born = virtual.START
         self.connections = 1
         self.on_request = lambda: None
@@ -86,7 +87,7 @@ class Server:
     def restart(self) -> None:
         """Sessions survive, messages do not, cursors and the uptime start again; connections are closed."""
         self.messages, self.cursor = [], 0
-        self.born = virtual.clock()
+        self.born = self.now()
         self.connections += 1
 
     def alive(self) -> None:

@@ -70,7 +70,7 @@ class Room(Server):
 
     def __init__(self, name: str, house: Household) -> None:
         super().__init__()
-        self.name, self.house = name, house
+        self.name, self.house, self.now = name, house, house.loop.time
         self.accepted: list[dict[str, Any]] = []
         self.restarts = 0
         self.late: float | None = None  # seconds after which a send takes effect, whose answer never comes

@@ -75,6 +75,7 @@ class Truth(Server):
     def __init__(self, world: Living) -> None:
         super().__init__()
         self.world = world
+        self.now = world.loop.time
         self.ttl = 30 * 86_400.0
         self.accepted: list[dict[str, Any]] = []
         self.restarts = 0
