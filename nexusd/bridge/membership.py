@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nexusd.bridge.session import Session
 
 GRACE = 5.0  # seconds from finding that we are out to coming back
+STALE = 31.0  # seconds, a request's deadline and one, for which an answer may be about an earlier key
 REJOINS = 3  # an hour
 HOUR = 3600.0
 FULL = 60.0  # seconds until a full session is tried again
@@ -58,6 +59,8 @@ async def _put_out(session: Session, fault: RequestError, lane: Turn) -> float:
             return await gone(session, f"{second.code}: {second}", lane)
         return session.standing.failing(lane, words)
     if session.agent in described.agents:
+        if fault.code == "invalid_session_key" and session.keyed_at is not None and now() - session.keyed_at < STALE:
+            return session.standing.failing(lane, words)  # it was about the key before, which another lane exchanged
         if fault.code == "invalid_session_key" and session.sending_key is not None:
             return await _unverified(session)
         return session.standing.failing(lane, f"{words}; but it lists us as a member: a gateway may have answered")

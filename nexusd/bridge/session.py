@@ -71,6 +71,7 @@ class Session:
         self.key: str | None = None
         self.joined = False
         self.unsaved: dict[str, str | None] | None = None  # of the local record: what could not be written yet
+        self.keyed_at: float | None = None  # when the key was exchanged in this life, by link.now()
         self.out_since: float | None = None  # when we found that we are no member, by link.now()
         self.polled = False  # in this life: a first POST waits for a fresh cursor
         self.opened_at = now()  # this life's beginning
@@ -121,6 +122,7 @@ class Session:
         """We are this agent, and have this key, from now on."""
         self.agent, self.key, self.joined = agent, key, True
         self._key_refused_at = self.out_since = None
+        self.keyed_at = now()
         self.secrets.add(key)
         ending.forget(self.state)
 
