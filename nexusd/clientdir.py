@@ -213,10 +213,8 @@ class ClientDir:
         data = atomic.read_small(self._path("sessions", session, name), _LONGEST + 1)
         # White space round the value is let go, also a CRLF: other clients and editors leave it, and it is not meant.
         value = (data or b"").strip().decode(errors="replace")
-        if data is None:
-            return None
-        if value and _PLAIN.fullmatch(value) and len(value) <= _LONGEST:
-            return value
+        if _PLAIN.fullmatch(value) and len(value) <= _LONGEST:
+            return value or None
         where = os.path.join(self.path, "sessions", "\u2026", name)
         raise UserError(
             "bad_record",
