@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DEFAULT = "~/.config/messaging"
-LEAVING = 600.0  # seconds for which a leave that was begun counts, whatever became of its answer
 CAPS_LIFETIME = 300.0  # seconds a server's capabilities are good for
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{15,127}")  # opaque, but it names a folder
 _PLAIN = re.compile(r"[\x21-\x7e]*")  # what can stand in a header or a URL as it is
@@ -116,22 +115,6 @@ class ClientDir:
                         os.unlink(os.path.join(folder, name))
                 else:
                     atomic.replace(os.path.join(folder, name), f"{value}\n".encode())
-
-    def leaving(self, session: str, *, begun: bool) -> None:
-        """Write down that a leave was begun, before the server is asked; or that it came to nothing. OSError."""
-        path = self._path("sessions", session, "leaving")
-        if begun:
-            atomic.replace(path, b"")
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-
-    def is_leaving(self, session: str) -> bool:
-        """Whether a leave was begun within ten minutes: who is put out then was not put out, but has left."""
-        try:
-            return time.time() - os.stat(self._path("sessions", session, "leaving")).st_mtime < LEAVING
-        except OSError:
-            return False
 
     def forget(self, session: str) -> None:
         """Remove all that is kept of a session, its aliases too."""

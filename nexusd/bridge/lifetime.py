@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from nexusd import by_hand
 from nexusd.bridge.link import now
 
 if TYPE_CHECKING:
     from nexusd.bridge.journal import Journal
     from nexusd.bridge.link import Link
+    from nexusd.clientdir import ClientDir
     from nexusd.wire.records import Lease
 
 
@@ -20,6 +22,7 @@ class Lifetime:
         self.until: float | None = None
         self._journal = journal
         self._link = link
+        self._heeded_at: float | None = None  # when the last renewal by hand was written down; Unix seconds
         self._told = False  # by a reply of this life, so that no clock of ours has a part in it
 
     @property
@@ -66,6 +69,22 @@ class Lifetime:
         if remaining is not None and (self.until is None or now() + remaining > self.until):
             self._told = True
             self._set(remaining)
+
+    def heed_hand(self, client_dir: ClientDir, session: str) -> bool:
+        """Whether somebody has renewed the session by hand since we looked, for less than it had.
+
+        One that gave more is not heeded: it need not be known, and may be older than our own last renewal.
+        """
+        found = by_hand.renewal(client_dir, session, since=self._heeded_at)
+        if found is None:
+            return False
+        self._heeded_at = found.at
+        remaining = found.at + found.ttl - time.time()
+        if remaining <= 0 or (self.until is not None and self.until <= now() + remaining):
+            return False
+        self._journal.state.ttl = found.ttl
+        self._set(remaining)
+        return True
 
     def _set(self, remaining: float) -> None:
         state, server_time = self._journal.state, self._link.client.server_time

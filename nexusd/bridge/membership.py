@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from nexusd import by_hand
 from nexusd.bridge.ending import end
 from nexusd.bridge.entry import entered
 from nexusd.bridge.expiry import gone
@@ -79,7 +80,7 @@ async def _hand(session: Session) -> float | None:
     recorded = session.client_dir.agent(session.id)
     if recorded is None and not session.state.joined:
         return None
-    if recorded is None or session.client_dir.is_leaving(session.id):
+    if recorded is None or by_hand.is_leaving(session.client_dir, session.id):
         await end(session, Event.LEFT, "the session was left by hand; `nexusd add` enters it again")
         return 0.0
     key = session.client_dir.key(session.id)

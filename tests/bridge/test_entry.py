@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from nexusd import by_hand
 from tests.bridge.world import ID, SERVER, World, lost, refusal, unreachable
 
 
@@ -177,7 +178,7 @@ def test_case_151_who_leaves_by_hand_beside_the_daemon_is_not_joined_again(run, 
         world.is_in()
         await world.live(31, close=False)
         if marked:
-            world.client_dir.leaving(ID, begun=True)  # and its answer is lost: the record stays
+            by_hand.leaving(world.client_dir, ID, begun=True)  # and its answer is lost: the record stays
         del world.server.members["me"]
         world.drop("x")
         await world.live(2, close=False)
@@ -193,8 +194,8 @@ def test_case_151_who_leaves_by_hand_beside_the_daemon_is_not_joined_again(run, 
 def test_a_leave_that_came_to_nothing_is_none(run):
     async def main(world: World):
         world.is_in()
-        world.client_dir.leaving(ID, begun=True)
-        world.client_dir.leaving(ID, begun=False)
+        by_hand.leaving(world.client_dir, ID, begun=True)
+        by_hand.leaving(world.client_dir, ID, begun=False)
         await world.live(5, close=False)
         del world.server.members["me"]
         await world.live(120)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import pytest
 
-from tests.bridge.world import World, refusal
+from nexusd import by_hand
+from tests.bridge.world import ID, World, refusal
 
 
 @pytest.mark.parametrize("off", [-7200, -1000, 1000, 7200, 86_400 * 30])
@@ -137,5 +139,35 @@ def test_a_renewal_that_hangs_leaves_time_for_another(run, ttl):
         hang.append(1)
         await world.live(600)
         assert world.session.standing.status == "active"
+
+    run(main)
+
+
+@pytest.mark.parametrize("heeded", [True, False])
+def test_a_session_that_a_hand_has_renewed_for_less_is_renewed_in_time(run, monkeypatch, heeded):
+    async def main(world: World):
+        if not heeded:
+            monkeypatch.setattr(by_hand, "renewal", lambda *_, **__: None)
+        world.is_in()
+        await world.live(600, close=False)
+        world.server.ttl = 60.0
+        world.server.alive()
+        by_hand.renewed(world.client_dir, ID, 60)
+        os.utime(world.client_dir.path + f"/sessions/{ID}/renewed", (time.time(), time.time()))  # by the world's clock
+        await world.live(1800)
+        assert world.session.standing.status == ("active" if heeded else "expired")
+
+    run(main)
+
+
+def test_a_session_that_a_hand_has_renewed_for_more_is_renewed_as_before(run):
+    """What was written down may be older than our own renewal: it gives nothing that we could lose."""
+
+    async def main(world: World):
+        world.is_in()
+        by_hand.renewed(world.client_dir, ID, 86_400)
+        await world.live(7200)
+        assert world.session.state.ttl == 3600
+        assert len(world.server.asked("renew")) >= 3
 
     run(main)

@@ -101,6 +101,7 @@ def test_status_join_and_renew(nexus, other, room):
     assert other.file("sessions", room, "key") == joined.json["sessionKey"] + "\n"
     renewed = nexus("renew", "--ttl", "30m", "room")
     assert renewed.json["ttl"] == 1800
+    assert nexus.file("sessions", room, "renewed") == "1800\n"
     assert nexus("renew", "room").status == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nexusd import by_hand
 from nexusd.cli.hand.desk import Desk
 from nexusd.cli.output import error, say
 from nexusd.errors import Fate, RequestError, UserError
@@ -38,14 +39,14 @@ def leave(args: Namespace) -> Verb:
         raise UserError("no_session_key", f"no session key of {agent} is kept, and the server wants it; {_KEPT}")
     server = desk.server(session)
     # Before the request: a daemon that serves the session must not take us for put out, and join again.
-    desk.state.leaving(session, begun=True)
+    by_hand.leaving(desk.state, session, begun=True)
     try:
         reply = desk.ask(server, calls.leave(session, agent, key))
     except RequestError as fault:
         yield error(fault)
         out, why = _is_out(desk, server, session, agent, fault)
         if not out and fault.fate is not Fate.MAYBE_SENT:
-            desk.state.leaving(session, begun=False)
+            by_hand.leaving(desk.state, session, begun=False)
         if out:
             _forget(desk, session, agent)
         say(f"{why}; it is forgotten here" if out else f"nexus: {why}; {_KEPT}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nexusd import by_hand
 from nexusd.cli.hand import given, keeping
 from nexusd.cli.hand.desk import Desk
 from nexusd.cli.output import error, say
 from nexusd.cli.stopping import finishing
 from nexusd.errors import RequestError, UserError
 from nexusd.wire import calls
+from nexusd.wire.records import Lease
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -146,8 +148,12 @@ def renew(args: Namespace) -> Verb:
     session = desk.session(args.session)
     ttl = None if args.ttl is None else given.whole_seconds(args.ttl, "ttl")
     agent, server = desk.agent(session), desk.server(session)
+    if ttl is not None:  # before the request, whose answer may be lost: a daemon that serves it must be in time
+        by_hand.renewed(desk.state, session, ttl)
     reply = desk.ask(server, calls.renew(session, agent, ttl=ttl))
     yield reply.text
+    if (lasting := Lease.of(reply.raw).ttl) is not None:
+        by_hand.renewed(desk.state, session, lasting)
     desk.adopt(session, server)
     if isinstance(reply.raw.get("expiresAt"), str):
         say(f"renewed; it expires at {reply.raw['expiresAt']}")
