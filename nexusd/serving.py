@@ -61,7 +61,10 @@ def folder(client_dir: ClientDir, session: str) -> str | None:
     """The folder that a daemon serves the session from, served it from last, or is to serve it from."""
     if not is_session_id(session):
         return None
-    line = atomic.read_small(os.path.join(client_dir.path, "sessions", session, POINTER), 8192)
+    try:
+        line = atomic.read_small(os.path.join(client_dir.path, "sessions", session, POINTER), 8192)
+    except OSError:  # a link, or a folder: no pointer of ours
+        return None
     return os.fsdecode(line.rstrip(b"\n")) if line else None
 
 

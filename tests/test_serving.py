@@ -193,3 +193,11 @@ def test_a_daemon_of_an_earlier_version_is_seen_and_keeps_its_sessions(client_di
         assert serving.is_served(client_dir, A)
         assert Serving(client_dir).take(A, "/mine") is False
         process.stdin.close()
+
+
+@pytest.mark.parametrize("odd", [os.mkdir, lambda path: os.symlink("/", path), lambda path: os.symlink("x", path)])
+def test_a_pointer_that_is_no_file_points_nowhere(client_dir, odd):
+    client_dir.save(A, agent="me")
+    odd(os.path.join(client_dir.path, "sessions", A, serving.POINTER))
+    assert serving.folder(client_dir, A) is None
+    assert serving.folders(client_dir) == {}

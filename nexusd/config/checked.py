@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import stat
 import tomllib
 from dataclasses import dataclass
@@ -126,6 +127,10 @@ class Checker:
         try:
             mode = os.stat(path).st_mode
         except OSError:
+            return
+        if not stat.S_ISREG(mode):
+            quoted = shlex.quote(path)
+            self.fault(path, f"it is no regular file; run: mv {quoted} {quoted}.unused")
             return
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             self.fault(path, f"others may read it, and a session id is a secret; run: chmod 600 {path}")

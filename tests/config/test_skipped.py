@@ -84,6 +84,7 @@ def test_case_153_a_fifo_or_a_folder_among_them_keeps_nobody_waiting(world):
     sessions, skipped = world.load()
     assert sessions == {"good": ID}
     assert sorted(skipped) == ["folder", "pipe"]
+    assert all("no regular file; run: mv " in why for why in skipped.values())
 
 
 @pytest.mark.parametrize("copy", ["a-copy", "zz-copy"])

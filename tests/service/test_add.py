@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.world import NEXUS, NEXUSD
+from tests.world import NEXUS, NEXUSD, until
 
 FIRST, SECOND = "5e" * 24, "6f" * 24
 CODE = "ABLE-ACORN-34679"
@@ -326,6 +328,25 @@ def test_case_144_a_link_that_cannot_be_printed_can_be_made_again(me):
     assert ran.returncode == 1
     assert "nexus pair me makes a link" in ran.stderr
     assert nexus(me, "pair", "me")[0] == 0
+
+
+def test_of_two_that_add_one_name_at_once_one_gets_it_and_the_other_is_told(me, server):
+    folder = me.home / "sessions.d"
+    folder.mkdir(mode=0o700)
+    lock = os.open(folder, os.O_RDONLY)
+
+    def rival() -> None:
+        until(lambda: (me.client_dir / "sessions" / SECOND / "agent").exists() or None)
+        (folder / "me.toml").touch(0o600, exist_ok=False)
+        os.close(lock)
+
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with ThreadPoolExecutor() as beside:
+        other = beside.submit(rival)
+        status, said, _ = add(me, "me", "--code", CODE)
+        other.result()
+    assert (status, said["error"], said["session"]) == (1, "name_taken", None)
+    assert (folder / "me.toml").read_text() == ""
 
 
 # ---- cases 146 to 148: what is given

@@ -7,6 +7,7 @@ noted, the rest is done, and the document that is printed holds all there is, wi
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from nexusd.spool import atomic
 from nexusd.spool.layout import SessionFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nexusd.clientdir import ClientDir
     from nexusd.config.records import Config
     from nexusd.wire.client import NexusClient
@@ -80,10 +83,9 @@ class Keeping:
                 f"nexusd add {self._called(got)} --id - --adopt --agent-id {got.agent} (and the id on stdin)"
             )
             return
-        if self._cannot_be_called_so(got):
-            return
-        aliased = self._alias(got)
-        self._serve(got, aliased=aliased)
+        with self._alone():
+            if not self._cannot_be_called_so(got):
+                self._serve(got, aliased=self._alias(got))
 
     def note(self, got: Acquired) -> None:
         """Of a session that was made and not entered: keep that it is there, so that it can be entered later."""
@@ -153,6 +155,21 @@ class Keeping:
             f"nexusd add OTHER --id - (and the id, which nexus ls shows, on stdin)"
         )
         return True
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One `add` at a time writes what is served here: two of one name must not both find it free."""
+        try:
+            fd = os.open(self._config.sessions_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            yield  # what is wrong with it is said when the file is written
+            return
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     def _alias(self, got: Acquired) -> bool:
         try:
