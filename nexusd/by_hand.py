@@ -52,6 +52,15 @@ def renewed(client_dir: ClientDir, session: str, ttl: float) -> None:
     """Write down that a session lives for `ttl` seconds from now. A session without a folder is nobody's here."""
     with contextlib.suppress(OSError):  # no more than a hint: the renewal itself must not fail for it
         atomic.replace(_path(client_dir, session, "renewed"), b"%d\n" % ttl, durable=False)
+        atomic.replace(os.path.join(client_dir.path, "by-hand"), b"", durable=False)
+
+
+def last_word(client_dir: ClientDir) -> int | None:
+    """When any session was last renewed by hand, in nanoseconds of the file system's clock; None: never."""
+    try:
+        return os.stat(os.path.join(client_dir.path, "by-hand")).st_mtime_ns
+    except OSError:
+        return None
 
 
 def renewal(client_dir: ClientDir, session: str, *, since: float | None = None) -> Renewal | None:

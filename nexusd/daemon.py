@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nexusd import __version__, guard, notify
+from nexusd.bridge import summary
 from nexusd.bridge.supervisor import Supervisor
 from nexusd.bridge.watcher import Watcher
 from nexusd.config.load import load
@@ -156,10 +157,11 @@ class Daemon:
             for runner in supervisor.runners.values():
                 runner.start()
         supervisor.look_at_the_root()
+        supervisor.heed_hands()
         if supervisor.stirred or clock.due("reported", REPORT):
             supervisor.stirred = False
             clock.done("reported")
-            self._status = supervisor.describe()
+            self._status = summary.line(supervisor)
             if self._reloader.rejected:
                 self._status += "; config rejected, the old one is in force"
             notify.notify(STATUS=self._status)
@@ -239,8 +241,8 @@ class Daemon:
             "rejected": [self._secrets.removed(fault) for fault in self._reloader.rejected],
             "status": self._status,
             "root": self._supervisor.root_error,
-            "sessions": self._supervisor.shown(),
-            "servers": self._supervisor.budgets(),
+            "sessions": summary.sessions(self._supervisor),
+            "servers": summary.servers(self._supervisor),
         }
         if (fault := self._root.write_report(msgspec.json.encode(report) + b"\n")) is not None:
             self._log.debug("report.failed", error=str(fault))

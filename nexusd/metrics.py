@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, write_to_textfile
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
+from nexusd.bridge import summary
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -56,7 +58,7 @@ class Metrics(Collector):
         used = CounterMetricFamily("nexusd_requests", "Requests made, against the budget", labels=["server"])
         left = GaugeMetricFamily("nexusd_budget_left", "Requests that may go at once", labels=["server"])
         paused = GaugeMetricFamily("nexusd_paused_seconds", "Time until a server may be asked again", labels=["server"])
-        for server, budget in self._supervisor.budgets().items():
+        for server, budget in summary.servers(self._supervisor).items():
             used.add_metric([server], budget["requests"] or 0)
             paused.add_metric([server], budget["pausedFor"] or 0)
             if budget["left"] is not None:

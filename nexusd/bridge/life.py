@@ -72,6 +72,11 @@ class Life:
         """What is wrong with it now."""
         return self.error if self.runner is None or self._broken else self.runner.session.standing.last_error
 
+    @property
+    def last_seq(self) -> int:
+        """The last line's."""
+        return self.seq if self.runner is None else self.runner.session.state.seq
+
     def begin(self, delay: float = 0.0, *, start: bool = True) -> None:
         """Open it, and try again for as long as that fails; its lanes begin in `delay` seconds, or never."""
         self._start = start

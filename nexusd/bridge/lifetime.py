@@ -80,8 +80,8 @@ class Lifetime:
             return False
         self._heeded_at = found.at
         remaining = found.at + found.ttl - time.time()
-        if remaining <= 0 or (self.until is not None and self.until <= now() + remaining):
-            return False
+        if remaining <= 0 or self.until is None or self.until <= now() + remaining:
+            return False  # where nothing is known it is renewed at once anyway
         self._journal.state.ttl = found.ttl
         self._set(remaining)
         return True

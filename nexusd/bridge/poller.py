@@ -66,8 +66,6 @@ class Poller:
         if held := session.standing.held_for(Turn.POLL):
             return held
         keep_record(session)
-        if session.lifetime.heed_hand(session.client_dir, session.id):
-            session.listener.activity()
         rereading = session.state.reread
         try:
             async with session.turn(Turn.POLL, self._worth):

@@ -88,6 +88,13 @@ class Runner(Listener):
         for lane in self.lanes:
             lane.wake()
 
+    def heed_hand(self) -> None:
+        """Somebody may have renewed the session by hand."""
+        session = self.session
+        if session.lifetime.heed_hand(session.client_dir, session.id):
+            session.touch()
+            self.renew.wake()
+
     async def once(self) -> bool:
         """One full pass: poll, send what is there, renew if due, run the hook. Whether all went well."""
         session = self.session

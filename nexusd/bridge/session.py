@@ -115,6 +115,7 @@ class Session:
         if self.state.ended:
             self.standing.status = Status(self.state.ended)
         self.lifetime.recall()
+        self.lifetime.heed_hand(self.client_dir, self.id)
         self._sent |= dict.fromkeys(self.state.unverified)
         self.count_failed()
 

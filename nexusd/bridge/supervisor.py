@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nexusd import by_hand
 from nexusd.bridge import view
 from nexusd.bridge.life import Life
 from nexusd.bridge.link import Link
@@ -15,7 +15,6 @@ from nexusd.bridge.links import Links
 from nexusd.bridge.pruning import prune
 from nexusd.bridge.runner import Runner
 from nexusd.bridge.session import Session
-from nexusd.bridge.states import Status
 from nexusd.clientdir import ClientDir
 from nexusd.errors import UserError
 from nexusd.local_fault import said
@@ -53,17 +52,18 @@ class Supervisor:
     ) -> None:
         self.config = config
         self.root = root or Root(config.root, config.client_dir)
-        self._secrets = secrets
+        self.secrets = secrets
         self._log = log
         self._rng = random.Random()  # noqa: S311 - spreads load, guards nothing
         self._client_dir = ClientDir(config.client_dir, warn=lambda text: log.warning("client_dir.broken", text=text))
         self._serving: Serving | None = None
-        self._links = Links(config, self._client_dir, make_link)
+        self.links = Links(config, self._client_dir, make_link)
         self.lives: dict[str, Life] = {}
         self.runners: dict[str, Runner] = {}
         self.outboxes: dict[str, Runner] = {}
-        self.stirred = True  # something changed that `describe` tells
+        self.stirred = True  # something changed that is shown of all sessions together
         self.opened = 0  # how often a session was opened: then its folders may be others
+        self._word: int | None = None  # when the last of them was renewed by hand
         self.root_error: str | None = None  # why nothing can be served from the root now
 
     async def apply(self, config: Config, *, start: bool = True) -> None:
@@ -71,9 +71,9 @@ class Supervisor:
         for name, why in config.skipped.items():
             if self.config.skipped.get(name) != why or not self.lives:
                 self._log.error("session.skipped", session=name, error=why)
-        self.config = self._links.config = config
+        self.config = self.links.config = config
         wanted = {session.name: session for session in config.sessions}
-        for link in self._links:
+        for link in self.links:
             link.budget.set_rate(config.requests_per_minute)
         for name, life in list(self.lives.items()):
             new, old = wanted.get(name), life.config
@@ -86,7 +86,7 @@ class Supervisor:
             else:
                 life.retry()
         for n, session in enumerate(session for name, session in wanted.items() if name not in self.lives):
-            self._secrets.add(session.id)
+            self.secrets.add(session.id)
             life = Life(session, self._open, self._changed, self._log, config.root)
             self.lives[session.name] = life
             life.begin(n * SPREAD, start=start)
@@ -117,29 +117,13 @@ class Supervisor:
         for life in self.lives.values():
             life.retry() if self.root_error is None else life.broken(self.root_error)
 
-    def describe(self) -> str:
-        """One-line summary for systemd's STATUS= and daemon.json."""
-        sessions = [runner.session for runner in self.runners.values()]
-        count = len(self.lives)
-        parts = [f"{count} session{'s' * (count != 1)}", f"{sum(s.unsent for s in sessions)} unsent"]
-        statuses = Counter(life.status for life in self.lives.values())
-        parts += [
-            f"{count} {status.value}" for status, count in sorted(statuses.items()) if status is not Status.ACTIVE
-        ]
-        if self.config.skipped:
-            parts.append(f"{len(self.config.skipped)} skipped")
-        return ", ".join(parts)
-
-    def shown(self) -> dict[str, dict[str, Any]]:
-        """By session: its state and what is wrong with it, for daemon.json."""
-        found = {
-            name: {"state": life.status.value, "lastError": life.last_error, "lastSeq": self._seq(life)}
-            for name, life in self.lives.items()
-        }
-        return {
-            name: {"state": "skipped", "lastError": self._secrets.removed(why)}
-            for name, why in self.config.skipped.items()
-        } | found
+    def heed_hands(self) -> None:
+        """Whether a session was renewed by hand since the last look: then each looks at its own record."""
+        word = by_hand.last_word(self._client_dir)
+        if word != self._word:
+            self._word = word
+            for runner in self.runners.values():
+                runner.heed_hand()
 
     @property
     def blocked(self) -> dict[str, str]:
@@ -163,23 +147,10 @@ class Supervisor:
                 if removed:
                     self._log.info("prune.removed", session=name, files=removed)
 
-    def budgets(self) -> dict[str, dict[str, float | None]]:
-        """By server: requests so far, the limit, how many may go at once, and seconds it is paused for."""
-        told = {}
-        for link in self._links:
-            left = link.budget.left
-            told[link.server] = {
-                "requests": link.budget.used,
-                "perMinute": self.config.requests_per_minute or None,
-                "left": None if left is None else round(left, 1),
-                "pausedFor": round(link.budget.paused_for, 1),
-            }
-        return told
-
     async def close(self) -> None:
         """Stop all; requests under way get a moment."""
         await asyncio.gather(*(life.close(FINISH) for life in list(self.lives.values())))
-        await asyncio.gather(*(link.close() for link in self._links))
+        await asyncio.gather(*(link.close() for link in self.links))
         if self._serving is not None:
             self._serving.close()
 
@@ -189,7 +160,7 @@ class Supervisor:
         folder = SessionFolder(self.config.root, config.name)
         self.root.hold()
         serving = self._serving_here()
-        session = Session(config, self.config.root, self._links.of(config), self._client_dir, self._secrets, self._log)
+        session = Session(config, self.config.root, self.links.of(config), self._client_dir, self.secrets, self._log)
         if not serving.take(config.id, folder.path):
             raise UserError(
                 "served_elsewhere",
@@ -224,7 +195,7 @@ class Supervisor:
         if life.runner is None and self._serving is not None:
             self._serving.release(life.config.id)
         if life.error is not None:
-            life.error = self._secrets.removed(life.error)
+            life.error = self.secrets.removed(life.error)
             self._show_blocked(folder, life.error)
         elif life.runner is not None:
             self.runners[name] = self.outboxes[folder.outbox] = life.runner
@@ -237,9 +208,6 @@ class Supervisor:
         except (OSError, UserError):
             return
         view.blocked(folder, error)
-
-    def _seq(self, life: Life) -> int:
-        return life.seq if life.runner is None else life.runner.session.state.seq
 
     def _stir(self) -> None:
         self.stirred = True

@@ -154,6 +154,7 @@ def test_a_session_that_a_hand_has_renewed_for_less_is_renewed_in_time(run, monk
         world.server.alive()
         by_hand.renewed(world.client_dir, ID, 60)
         os.utime(world.client_dir.path + f"/sessions/{ID}/renewed", (time.time(), time.time()))  # by the world's clock
+        world.runner.heed_hand()
         await world.live(1800)
         assert world.session.standing.status == ("active" if heeded else "expired")
 
@@ -166,6 +167,8 @@ def test_a_session_that_a_hand_has_renewed_for_more_is_renewed_as_before(run):
     async def main(world: World):
         world.is_in()
         by_hand.renewed(world.client_dir, ID, 86_400)
+        await world.live(5, close=False)
+        world.runner.heed_hand()
         await world.live(7200)
         assert world.session.state.ttl == 3600
         assert len(world.server.asked("renew")) >= 3

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nexusd import by_hand
+from nexusd.bridge import summary
 from nexusd.bridge.supervisor import Supervisor
 from nexusd.clientdir import ClientDir
 from nexusd.config.load import load
 from nexusd.secrets import Secrets
 from nexusd.spool import state as states
 from nexusd.spool.layout import SessionFolder
+from nexusd.wire.records import Lease
 from tests.bridge.world import Log
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ async def test_each_session_has_a_runner_and_an_outbox(house):
     assert set(supervisor.runners) == {"a", "b"}
     assert set(supervisor.outboxes) == {str(house.root / name / "outbox") for name in "ab"}
     assert {path.name for path in house.root.glob("*/outbox")} == {"outbox"}
-    assert supervisor.describe() == "2 sessions, 0 unsent, 2 joining"
+    assert summary.line(supervisor) == "2 sessions, 0 unsent, 2 joining"
 
 
 async def test_sessions_of_one_server_share_its_budget_and_others_do_not(house):
@@ -69,7 +72,7 @@ async def test_sessions_of_one_server_share_its_budget_and_others_do_not(house):
     links = {name: runner.session.link for name, runner in supervisor.runners.items()}
     assert links["a"] is links["b"]
     assert links["a"].budget is not links["c"].budget
-    assert set(supervisor.budgets()) == {SERVER, "http://other.localhost"}
+    assert set(summary.servers(supervisor)) == {SERVER, "http://other.localhost"}
 
 
 async def test_one_that_cannot_run_is_blocked_and_said_and_the_others_run(house):
@@ -86,7 +89,7 @@ async def test_one_that_cannot_run_is_blocked_and_said_and_the_others_run(house)
     assert set(supervisor.blocked) == {"b", "c", "d"}
     assert "newer nexusd" in supervisor.blocked["b"]
     assert len(house.log.named("session.blocked")) == 3
-    assert supervisor.describe() == "5 sessions, 0 unsent, 3 blocked, 2 joining"
+    assert summary.line(supervisor) == "5 sessions, 0 unsent, 3 blocked, 2 joining"
     assert not any(IDS[name] in text for name in "abcde" for text in supervisor.blocked.values())
 
 
@@ -182,7 +185,7 @@ async def test_once_without_a_session_is_done_and_with_one_that_is_blocked_is_no
 async def test_every_id_and_key_is_known_as_a_secret(house):
     ClientDir(str(house.client)).save(IDS["a"], server=SERVER, key="the-key-of-a", agent="me")
     supervisor = await house.apply("a")
-    assert supervisor._secrets.removed(f"{IDS['a']} the-key-of-a") == "[secret] [secret]"
+    assert supervisor.secrets.removed(f"{IDS['a']} the-key-of-a") == "[secret] [secret]"
 
 
 async def test_pruning_one_that_cannot_be_pruned_stops_no_other(house, monkeypatch):
@@ -230,3 +233,18 @@ async def test_a_client_dir_that_is_not_there_is_waited_for(house):
     supervisor.retry()
     await asyncio.sleep(0.05)
     assert set(supervisor.runners) == {"a"}
+
+
+async def test_a_renewal_by_hand_for_less_is_seen_in_the_one_session_that_it_concerns(house):
+    client_dir = ClientDir(str(house.client))
+    for name in "ab":
+        client_dir.save(IDS[name], server=SERVER, agent="me", key="a-key-of-mine")
+    supervisor = await house.apply("a", "b")
+    for runner in supervisor.runners.values():
+        runner.session.lifetime.begin(Lease(3660.0, None))
+    supervisor.heed_hands()
+    by_hand.renewed(client_dir, IDS["a"], 60)
+    supervisor.heed_hands()
+    left = {name: runner.session.lifetime.remaining for name, runner in supervisor.runners.items()}
+    assert 50 < left["a"] <= 60
+    assert left["b"] > 3600

@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import socket
+import subprocess
 
-from tests.world import checked_seq, until
+from tests.world import NEXUS, checked_seq, until
 
 
 def test_old_sent_files_are_removed_with_their_receipts_and_new_ones_stay(pair):
@@ -127,3 +128,12 @@ def test_a_broken_configuration_keeps_the_old_one_in_force_and_is_said(pair):
     assert "poll_interval" in str(rejected["faults"])
     alice.drop("chat", "a.txt", "still")
     until(lambda: bob.texts("chat") == ["still"])
+
+
+def test_a_renewal_by_hand_beside_the_daemon_is_known_to_it(pair):
+    alice, _ = pair
+    long_before = until(lambda: alice.view("chat")["ttl"] == 600 and alice.view("chat")["expiresAt"])
+    environ = {**os.environ, "NEXUS_CLIENT_DIR": str(alice.client_dir), "NEXUSD_CONFIG": str(alice.config)}
+    subprocess.run([*NEXUS, "renew", "chat", "--ttl", "120"], env=environ, check=True, capture_output=True)
+    until(lambda: alice.view("chat")["ttl"] == 120)
+    assert alice.view("chat")["expiresAt"] < long_before
