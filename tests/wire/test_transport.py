@@ -469,3 +469,15 @@ async def test_the_control_for_it_shows_the_session_in_the_log_of_a_library_as_i
         async with RawServer([ok()]) as server, httpx.AsyncClient() as client:
             await client.get(server.url + GET.path)
     assert SESSION in caplog.text
+
+
+async def test_it_tells_that_a_connection_was_not_the_one_before(carrier):
+    """A hint that a server may have restarted."""
+    kept, closed = ok(), ok(b"{}", "Connection: close")
+    async with RawServer([kept, closed, ok()]) as server, carrier(server) as carrying:
+        await carrying.carry(GET, limit=LIMIT)
+        first = carrying.opened
+        await carrying.carry(GET, limit=LIMIT)
+        assert carrying.opened == first
+        await carrying.carry(GET, limit=LIMIT)
+        assert carrying.opened == first + 1
