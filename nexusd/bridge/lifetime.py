@@ -38,8 +38,10 @@ class Lifetime:
 
     def correct(self) -> None:
         """Once an answer has told the server's clock, what we recalled is reckoned by that, and not by ours."""
+        if self._told:
+            return
         expires_at, server_time = self._journal.state.expires_at, self._link.client.server_time
-        if not self._told and expires_at is not None and server_time is not None:
+        if expires_at is not None and server_time is not None:
             self._set(expires_at - server_time)
         self._told = True
 
