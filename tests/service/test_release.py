@@ -113,3 +113,12 @@ def test_a_session_that_nobody_serves_is_said(pair):
     ran, _ = release(alice, "chat", "a.txt")
     assert ran.returncode == 0
     assert "not configured" in ran.stderr
+
+
+def test_a_session_whose_folder_is_not_there_is_not_called_unknown(pair):
+    alice, _ = pair
+    alice.stop()
+    alice.folder("chat").rename(alice.home / "elsewhere")
+    ran, said = release(alice, "chat", "x.txt")
+    assert said["error"] == "no_folder"
+    assert "nexusd status chat" in ran.stderr

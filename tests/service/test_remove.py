@@ -126,3 +126,13 @@ def test_what_is_not_sent_yet_stays_where_it_is(pair, relay):
     assert removed(bob, "chat")[0].returncode == 0
     until(lambda: [e for e in bob.events() if e["event"] == "session.removed"])
     assert len(bob.places("chat")["a.txt"]) == 1
+
+
+def test_files_that_wait_are_named_when_a_session_is_removed(pair, relay):
+    alice, _ = pair
+    relay.stop()
+    alice.drop("chat", "late.txt", "not sent yet")
+    until(lambda: alice.view("chat")["unsent"] == 1)
+    ran, said = removed(alice, "chat")
+    assert said["unsent"] == 1
+    assert "files in it that are not sent yet: 1" in ran.stderr

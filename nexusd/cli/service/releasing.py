@@ -62,6 +62,10 @@ def _folder(config: Config, name: str) -> SessionFolder:
     folder = SessionFolder(config.root, name)
     if not NAME.fullmatch(name) or not os.path.isdir(folder.failed):
         known = [session.name for session in config.sessions]
+        if name in known:
+            raise UserError(
+                "no_folder", f"the folder of {name} is not there: {folder.path}; see nexusd status {name} for why"
+            )
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "nexusd status shows what there is"
         raise UserError("unknown_session", f"no session is called {name[:80]!r} in {config.root}; {hint}")

@@ -11,6 +11,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from nexusd.cli.output import say
+from nexusd.cli.service.overview import read
 from nexusd.cli.service.running import config_argument
 from nexusd.clientdir import ClientDir
 from nexusd.config.load import config_file, load
@@ -56,9 +57,12 @@ def remove(args: Namespace) -> Verb:
     folder = SessionFolder(config.root, args.name)
     _unlink(file)
     _forget_alias(state, args.name, session.id)
+    waiting = read(folder.view).get("unsent")
     if not args.leave:
-        yield {"session": args.name, "removed": True, "left": False, "folder": folder.path}
+        yield {"session": args.name, "removed": True, "left": False, "folder": folder.path, "unsent": waiting}
         say(f"{args.name} is served no longer; its folder with all messages stays: {folder.path}")
+        if waiting:
+            say(f"files in it that are not sent yet: {waiting}; they go out when it is served again")
         say(f"you are still in it; nexus leave {args.name} leaves it")
         say(f"to have it served again: nexusd add {args.name} --alias {args.name}")
         return 0
