@@ -89,6 +89,11 @@ class Link:
         if self._health is None:
             await self._answered()
 
+    @property
+    def unlearned(self) -> bool:
+        """Whether nothing is known of the server yet, and its first answer may still come."""
+        return self._health is None and self._asking is not None
+
     def long_poll(self) -> int:
         """Seconds that a poll may ask to be held back; 0 where none is known to be offered, or enough are held."""
         self._ask_if_due()

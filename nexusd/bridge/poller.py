@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LOOK_BACK = 300.0  # seconds between polls that ask from the very first: a restarted server is noticed within them
 SOONEST = 60.0  # seconds between two of them, where there is reason for one
 HELD = 1.0  # seconds; a long poll that brought nothing sooner than that was not held back: the next must wait
+UNLEARNED = 10.0  # seconds at most between polls while a slow server may still say that it holds polls back
 SPREAD = 0.1  # intervals vary by this part, so that sessions do not march in step
 
 
@@ -97,7 +98,8 @@ class Poller:
             self._on_ready()
         if batch.cut or session.state.reread or await self._may_hold(batch):
             return 0.0
-        return self._interval * self._rng.uniform(1 - SPREAD, 1 + SPREAD)
+        interval = self._interval * self._rng.uniform(1 - SPREAD, 1 + SPREAD)
+        return min(interval, UNLEARNED) if session.link.unlearned else interval
 
     async def _may_hold(self, batch: Batch) -> bool:
         """Whether the next poll may follow at once, because the server will hold it back until something comes."""

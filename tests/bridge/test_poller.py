@@ -460,6 +460,29 @@ def test_a_session_in_which_nothing_was_ever_said_is_asked_once_a_minute_where_p
     run(main)
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_server_that_is_slow_to_say_that_it_holds_polls_is_not_taken_for_one_that_does_not(run, answers):
+    async def main(world: World):
+        world.is_in()
+        world.server.holds = True
+        real = world.server.health
+
+        async def slow():
+            await asyncio.sleep(25)
+            if not answers:
+                raise lost()
+            return await real()
+
+        world.server.health = slow
+        await world.live(100, close=False)
+        world.server.say("hello")
+        await world.live(60, close=False)
+        assert world.heard() == (["hello"] if answers else [])
+        assert len(world.server.asked("poll")) <= 8
+
+    run(main, poll_interval='"1h"')
+
+
 def test_what_waits_for_its_turn_does_not_hold_up_the_end(run):
     async def main(world: World):
         world.is_in()
