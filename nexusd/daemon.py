@@ -167,6 +167,7 @@ class Daemon:
             notify.notify(STATUS=self._status)
             self._report(running=True)
             watcher.watch({*supervisor.outboxes, *self._reloader.folders})
+        watcher.look_for_missing()
         if supervisor.opened != self._opened:
             self._opened = supervisor.opened
             watcher.again()

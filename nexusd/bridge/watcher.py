@@ -59,6 +59,11 @@ class Watcher:
         if any(_identity(path) != self._watched.get(path) for path in self._folders):
             self._changed.set()
 
+    def look_for_missing(self) -> None:
+        """A folder that was not there may be by now; nothing else tells where its parent is not watched."""
+        if any(_identity(path) for path in self._folders - self._watched.keys()):
+            self._changed.set()
+
     async def run(self) -> None:
         """Watch until cancelled."""
         clock = asyncio.create_task(self._clock())

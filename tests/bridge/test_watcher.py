@@ -180,3 +180,17 @@ async def test_while_something_goes_on_it_is_watched_more_closely_and_nothing_is
             await seen.until(lambda: seen.look(places[0]))
     assert steps[0] == watchers.REST
     assert steps[-1] == watchers.QUICK
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_a_folder_that_is_made_later_is_watched_as_soon_as_it_is_looked_for(places, tmp_path, alone):
+    late = tmp_path / "late"
+    async with watching(late, *([] if alone else places)) as (watcher, seen, _):
+        watcher.look_for_missing()
+        late.mkdir()
+        seen.calls.clear()
+        watcher.look_for_missing()
+        await seen.until(lambda: seen.look(late))
+        seen.calls.clear()
+        (late / "a.txt").write_text("x")
+        await seen.until(lambda: any(call is not None and str(late) in call for call in seen.calls))
