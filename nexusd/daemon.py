@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nexusd import __version__, guard, notify
+from nexusd import __version__, guard, measuring, notify
 from nexusd.bridge import summary
 from nexusd.bridge.supervisor import Supervisor
 from nexusd.bridge.watcher import Watcher
@@ -26,8 +26,6 @@ from nexusd.secrets import Secrets
 from nexusd.timestamps import stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import structlog
 
     from nexusd.config.records import Config
@@ -87,7 +85,7 @@ class Daemon:
         self._pruning: asyncio.Task[None] | None = None
         self._status = ""
         self._opened = 0
-        self._metrics = self._metrics_writer()
+        self._metrics = measuring.writer(self._supervisor, config.metrics_file, log)
 
     async def once(self) -> int:
         """One full pass over every session."""
@@ -185,25 +183,6 @@ class Daemon:
             asked = any(settings.secret_guard in ("hold", "warn") for settings in every)
             log = self._log.warning if asked else self._log.debug
             log("guard.incomplete", instead="run: pip install 'nexusd[secrets]'")
-
-    def _metrics_writer(self) -> Callable[[], None] | None:
-        """What writes the metrics file, where one is wanted."""
-        if self._config.metrics_file is None:
-            return None
-        try:
-            from nexusd.metrics import Metrics  # noqa: PLC0415 - an extra
-        except ImportError:
-            self._log.error("metrics.missing", instead="run: pip install 'nexusd[metrics]'")
-            return None
-        metrics = Metrics(self._supervisor, self._config.metrics_file)
-
-        def write() -> None:
-            try:
-                metrics.write()
-            except OSError as fault:
-                self._log.warning("metrics.failed", error=str(fault))
-
-        return write
 
     async def _in_order(self) -> bool:
         """Whether every loop makes progress and the disk answers; if not, the watchdog is left to end us."""
