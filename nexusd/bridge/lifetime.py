@@ -80,12 +80,17 @@ class Lifetime:
         found = by_hand.renewal(client_dir, session, since=self._heeded_at)
         if found is None:
             return False
+        just_now = self._heeded_at is not None or self._told
         self._heeded_at = found.at
-        remaining = found.at + found.ttl - time.time()
-        if remaining <= 0 or self.until is None or self.until <= now() + remaining:
+        age = time.time() - found.at
+        if not 0 <= age < found.ttl:
+            if not just_now:
+                return False  # of another time: it has expired since, or we have renewed it
+            age = 0.0  # the clock was set
+        if self.until is None or self.until <= now() + found.ttl - age:
             return False  # where nothing is known it is renewed at once anyway
         self._journal.state.ttl = found.ttl
-        self._set(remaining)
+        self._set(found.ttl - age)
         return True
 
     def _set(self, remaining: float) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nexusd import clientdir, root, serving
+from nexusd.bridge import session as sessions
 from nexusd.bridge import view
 from nexusd.bridge.link import Link
 from nexusd.bridge.supervisor import Supervisor
@@ -192,6 +193,7 @@ class Household:
         patch.setattr(time, "time_ns", lambda: int((self.true_time() + self.jump) * 1e9))
         patch.setattr(time, "monotonic", self.loop.time)
         patch.setattr(time, "clock_gettime", lambda _: self.loop.time())
+        patch.setattr(sessions, "Outbox", functools.partial(outbox.Outbox, clock=self.loop.time))
         patch.setattr(backoff, "_CHANCE", random.Random(seed))
         self.place = Place()
         for module in DISK:
@@ -293,6 +295,7 @@ class Household:
         for n in range(10**9):
             await asyncio.sleep(1.0)
             self.supervisor.look_at_the_root()
+            self.supervisor.heed_hands()
             if n % 60 == 0:
                 for runner in list(self.supervisor.runners.values()):
                     runner.send.wake()
