@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.faults.without import MENDS
+from tests.faults.without import MENDS, owner
+
+
+@pytest.mark.parametrize("mend", MENDS)
+def test_what_a_mend_names_is_there(mend):
+    """The slow test below would say that a test fails without it, if only the plugin failed."""
+    row = MENDS[mend]
+    if isinstance(row.take_out, functools.partial):
+        where, name, _ = row.take_out.args
+        assert owner(where, name)
+    path, _, name = row.test.partition("::")
+    assert re.search(rf"^(async )?def {name}", Path(path).read_text(), re.MULTILINE)
 
 
 @pytest.mark.slow
