@@ -37,17 +37,18 @@ class Root:
         self._lock: RootLock | None = None
         self._identity: tuple[int, int] | None = None
         self._remembered = False
+        self._served: str | None = None  # the id of what this process has served; `client_dir` may go away, too
 
     def hold(self) -> None:
         """Make sure that it is the one that was served before, and ours alone. NotThisRoot, RootLocked, OSError."""
         if self._lock is not None and _identity(layout.lock_file(self.path)) != self._identity:
             self.close()  # the lock's file is gone: the folder was removed, or something was mounted over it
         if self._lock is None:
-            recognise(self.path, self._client_dir)
+            recognise(self.path, self._client_dir, served=self._served)
             self._lock = RootLock(self.path)
             self._identity, self._remembered = _identity(layout.lock_file(self.path)), False
         if not self._remembered:
-            remember(self.path, self._client_dir)
+            self._served = remember(self.path, self._client_dir)
             self._remembered = True
 
     def write_report(self, data: bytes) -> Exception | None:
@@ -58,8 +59,9 @@ class Root:
             atomic.replace_or_overwrite(layout.report_file(self.path), data)
         except (OSError, UserError) as fault:
             with contextlib.suppress(OSError):
-                atomic.private_folder(os.path.dirname(second))
-                atomic.replace(second, data, durable=False)
+                if os.path.isdir(self._client_dir):  # it may be a volume that comes back: nothing is made in its place
+                    atomic.private_folder(os.path.dirname(second))
+                    atomic.replace(second, data, durable=False)
             return fault
         with contextlib.suppress(OSError):
             os.unlink(second)
@@ -72,20 +74,21 @@ class Root:
             self._lock = None
 
 
-def recognise(path: str, client_dir: str) -> None:
+def recognise(path: str, client_dir: str, *, served: str | None = None) -> None:
     """NotThisRoot where another root was served from this path and is not there now. Nothing is written.
 
-    UserError where the sessions' records in `client_dir` are not there: that may be a volume too.
+    UserError where the sessions' records in `client_dir` are not there: that may be a volume too. `served`: the id of
+    the root that this process has served.
     """
     sessions = os.path.join(client_dir, "sessions")
-    if not os.path.isdir(sessions) and has_sessions(path):
+    if not os.path.isdir(sessions) and (served is not None or has_sessions(path)):
         raise UserError(
             "no_client_dir",
             f"{sessions} is not there, and sessions were served before; bring it back (a volume, a backup), "
             f"or, to begin without their records: mkdir -p -m 700 {sessions}",
         )
     remembered = _read(_memory(path, client_dir))
-    if remembered is None:
+    if remembered is None:  # `nexusd init --new-root` forgets it
         return
     found = _read(layout.root_id_file(path))
     if found == remembered or (found is None and has_sessions(path)):
@@ -94,8 +97,8 @@ def recognise(path: str, client_dir: str) -> None:
         raise NotThisRoot(path)
 
 
-def remember(path: str, client_dir: str) -> None:
-    """Give the root an id where it has none, and remember it. OSError."""
+def remember(path: str, client_dir: str) -> str:
+    """Give the root an id where it has none, and remember it; the id. OSError."""
     remembered = _read(_memory(path, client_dir))
     found = _read(layout.root_id_file(path))
     if found is None:
@@ -105,6 +108,7 @@ def remember(path: str, client_dir: str) -> None:
     if found != remembered:
         atomic.private_folder(os.path.dirname(_memory(path, client_dir)))
         atomic.replace(_memory(path, client_dir), f"{found}\n".encode())
+    return found
 
 
 def second_report(path: str, client_dir: str) -> str:

@@ -235,6 +235,28 @@ async def test_a_client_dir_that_is_not_there_is_waited_for(house):
     assert set(supervisor.runners) == {"a"}
 
 
+async def test_a_root_and_a_client_dir_that_go_away_together_are_both_waited_for(house):
+    ClientDir(str(house.client)).save(IDS["a"], server=SERVER, agent="me")
+    supervisor = await house.apply("a")
+    places = [house.client, house.root]
+    for place in places:
+        place.rename(place.with_name(f"{place.name}-away"))
+    supervisor.look_at_the_root()
+    assert "bring it back" in supervisor.root_error
+    assert supervisor.root.write_report(b"{}") is not None
+    await asyncio.sleep(0.05)
+    assert set(supervisor.blocked) == {"a"}
+    assert not any(place.exists() for place in places)
+    house.client.with_name("client-away").rename(house.client)
+    supervisor.look_at_the_root()
+    assert "mount its volume" in supervisor.root_error
+    assert not house.root.exists()
+    house.root.with_name("nexus-away").rename(house.root)
+    supervisor.look_at_the_root()
+    await asyncio.sleep(0.05)
+    assert set(supervisor.runners) == {"a"}
+
+
 async def test_a_renewal_by_hand_for_less_is_seen_in_the_one_session_that_it_concerns(house):
     client_dir = ClientDir(str(house.client))
     for name in "ab":
