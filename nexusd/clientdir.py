@@ -45,6 +45,10 @@ class ClientDir:
 
     # ---- sessions
 
+    def is_there(self) -> bool:
+        """Whether it holds records at all: it may be on a volume that is away."""
+        return os.path.isdir(self._path("sessions"))
+
     def sessions(self) -> list[str]:
         """The ids of all sessions known here, in the order of their names."""
         try:

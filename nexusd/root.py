@@ -37,25 +37,33 @@ class Root:
         self._lock: RootLock | None = None
         self._identity: tuple[int, int] | None = None
         self._remembered = False
-        self._served: str | None = None  # the id of what this process has served; `client_dir` may go away, too
+        self._had_records = False
 
     def hold(self) -> None:
-        """Make sure that it is the one that was served before, and ours alone. NotThisRoot, RootLocked, OSError."""
-        if self._lock is not None and _identity(layout.lock_file(self.path)) != self._identity:
+        """Make sure that it is the one that was served before, and ours alone. NotThisRoot, RootLocked, OSError.
+
+        UserError where the sessions' records were there and are not any more: without them nobody can tell who we are,
+        nor, if the root goes too, that it is not the one.
+        """
+        has_records = ClientDir(self._client_dir).is_there()
+        if self._had_records and not has_records:
+            raise _no_records(self._client_dir)
+        self._had_records = has_records
+        if not self._is_held():
             self.close()  # the lock's file is gone: the folder was removed, or something was mounted over it
-        if self._lock is None:
-            recognise(self.path, self._client_dir, served=self._served)
+            recognise(self.path, self._client_dir)
             self._lock = RootLock(self.path)
             self._identity, self._remembered = _identity(layout.lock_file(self.path)), False
         if not self._remembered:
-            self._served = remember(self.path, self._client_dir)
+            remember(self.path, self._client_dir)
             self._remembered = True
 
     def write_report(self, data: bytes) -> Exception | None:
         """Put the daemon's report below the root, or beside it where that cannot be; what was in the way, or None."""
         second = second_report(self.path, self._client_dir)
         try:
-            self.hold()  # nothing is written below a root that is not ours
+            if not self._is_held():  # nothing is written below a root that is not ours
+                self.hold()
             atomic.replace_or_overwrite(layout.report_file(self.path), data)
         except (OSError, UserError) as fault:
             with contextlib.suppress(OSError):
@@ -67,6 +75,9 @@ class Root:
             os.unlink(second)
         return None
 
+    def _is_held(self) -> bool:
+        return self._lock is not None and _identity(layout.lock_file(self.path)) == self._identity
+
     def close(self) -> None:
         """Let go of it."""
         if self._lock is not None:
@@ -74,21 +85,15 @@ class Root:
             self._lock = None
 
 
-def recognise(path: str, client_dir: str, *, served: str | None = None) -> None:
+def recognise(path: str, client_dir: str) -> None:
     """NotThisRoot where another root was served from this path and is not there now. Nothing is written.
 
-    UserError where the sessions' records in `client_dir` are not there: that may be a volume too. `served`: the id of
-    the root that this process has served.
+    UserError where the sessions' records in `client_dir` are not there: that may be a volume too.
     """
-    sessions = os.path.join(client_dir, "sessions")
-    if not os.path.isdir(sessions) and (served is not None or has_sessions(path)):
-        raise UserError(
-            "no_client_dir",
-            f"{sessions} is not there, and sessions were served before; bring it back (a volume, a backup), "
-            f"or, to begin without their records: mkdir -p -m 700 {sessions}",
-        )
+    if not ClientDir(client_dir).is_there() and has_sessions(path):
+        raise _no_records(client_dir)
     remembered = _read(_memory(path, client_dir))
-    if remembered is None:  # `nexusd init --new-root` forgets it
+    if remembered is None:
         return
     found = _read(layout.root_id_file(path))
     if found == remembered or (found is None and has_sessions(path)):
@@ -97,8 +102,17 @@ def recognise(path: str, client_dir: str, *, served: str | None = None) -> None:
         raise NotThisRoot(path)
 
 
-def remember(path: str, client_dir: str) -> str:
-    """Give the root an id where it has none, and remember it; the id. OSError."""
+def _no_records(client_dir: str) -> UserError:
+    sessions = os.path.join(client_dir, "sessions")
+    return UserError(
+        "no_client_dir",
+        f"{sessions} is not there, and sessions were served before; bring it back (a volume, a backup), "
+        f"or, to begin without their records: mkdir -p -m 700 {sessions}",
+    )
+
+
+def remember(path: str, client_dir: str) -> None:
+    """Give the root an id where it has none, and remember it. OSError."""
     remembered = _read(_memory(path, client_dir))
     found = _read(layout.root_id_file(path))
     if found is None:
@@ -108,7 +122,6 @@ def remember(path: str, client_dir: str) -> str:
     if found != remembered:
         atomic.private_folder(os.path.dirname(_memory(path, client_dir)))
         atomic.replace(_memory(path, client_dir), f"{found}\n".encode())
-    return found
 
 
 def second_report(path: str, client_dir: str) -> str:

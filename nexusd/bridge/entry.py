@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 from nexusd.bridge.ending import end
 from nexusd.bridge.standing import RECORD
 from nexusd.bridge.states import Event
-from nexusd.errors import Fate, RequestError
+from nexusd.errors import Fate, RequestError, UserError
 from nexusd.local_fault import sentence
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ async def enter(session: Session) -> None:
 
     With `agent_id_taken` and no record that it was us who joined, it may be somebody else's: stop, a person decides.
     """
-    recorded = session.client_dir.agent(session.id)
+    recorded = recorded_agent(session)
     if recorded is not None:  # the user has entered it with the client since it was opened
         session.is_now(recorded, session.client_dir.key(session.id))
         return
@@ -59,11 +61,25 @@ async def enter(session: Session) -> None:
     session.lifetime.begin(joined.lease)
 
 
+def recorded_agent(session: Session) -> str | None:
+    """Who the local record says that we are; None where there is none, because a hand has left or never entered.
+
+    UserError where no session has a record: then nobody has left, `client_dir` is away.
+    """
+    there = session.client_dir.is_there()
+    recorded = session.client_dir.agent(session.id)
+    if recorded is None and not (there and session.client_dir.is_there()):
+        raise UserError("no_client_dir", f"{session.client_dir.path} is not there; bring it back (a volume, a backup)")
+    return recorded
+
+
 def keep_record(session: Session) -> None:
     """Write the local record down where that failed before: a key is given once, so it is kept in memory till then."""
     if session.unsaved is None:
         return
     try:
+        if not session.client_dir.is_there():  # nothing is made in its place
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), session.client_dir.path)
         session.client_dir.save(session.id, **session.unsaved)
     except OSError as fault:
         session.standing.blocked(RECORD, sentence(fault, session.client_dir.path))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nexusd import by_hand
 from nexusd.bridge.ending import end
-from nexusd.bridge.entry import entered
+from nexusd.bridge.entry import entered, recorded_agent
 from nexusd.bridge.expiry import gone
 from nexusd.bridge.link import now
 from nexusd.bridge.states import Event
@@ -77,7 +77,7 @@ async def _hand(session: Session) -> float | None:
     """What a hand has done to our local record: left, or entered anew. None: nothing."""
     if session.unsaved is not None:
         return None
-    recorded = session.client_dir.agent(session.id)
+    recorded = recorded_agent(session)
     if recorded is None and not session.state.joined:
         return None
     if recorded is None or by_hand.is_leaving(session.client_dir, session.id):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -200,5 +201,53 @@ def test_a_leave_that_came_to_nothing_is_none(run):
         del world.server.members["me"]
         await world.live(120)
         assert world.notices() == ["rejoined"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_a_client_dir_that_is_away_is_no_leave(run, opened):
+    """With it go all records, also of who we are: nobody has left for that, and nothing is made in its place."""
+
+    async def main(world: World):
+        world.is_in()
+        await world.live(31, close=False)
+        if not opened:
+            await world.die()
+        away = f"{world.client_dir.path}-away"
+        os.rename(world.client_dir.path, away)
+        del world.server.members["me"]
+        await world.live(60, close=False)
+        assert world.session.standing.status == "blocked"
+        assert "bring it back" in world.session.standing.last_error
+        assert not os.path.exists(world.client_dir.path)
+        os.rename(away, world.client_dir.path)
+        await world.live(60)
+        assert "left" not in world.notices()
+        assert world.session.standing.status == "active"
+
+    run(main)
+
+
+def test_a_key_that_is_got_while_client_dir_is_away_is_kept_once_it_is_back(run):
+    async def main(world: World):
+        world.is_in()
+        await world.live(31, close=False)
+        real, away = world.server.join, f"{world.client_dir.path}-away"
+
+        async def join(session, agent):
+            found = await real(session, agent)
+            os.rename(world.client_dir.path, away)
+            return found
+
+        world.server.join = join
+        del world.server.members["me"]
+        await world.live(60, close=False)
+        assert not os.path.exists(world.client_dir.path)
+        assert "it is not there" in world.session.standing.last_error
+        os.rename(away, world.client_dir.path)
+        await world.live(60)
+        assert world.client_dir.key(ID) == world.server.members["me"]
+        assert world.session.standing.last_error is None
 
     run(main)

@@ -233,6 +233,7 @@ class World:
         self.config = load(str(file), {})
         self.server = Server()
         self.client_dir = ClientDir(self.config.client_dir)
+        os.makedirs(os.path.join(self.client_dir.path, "sessions"))  # as it is once a daemon has taken a session
         self.log = Log()
         self.secrets = Secrets()
         self.folder = Path(self.config.root, "chat")

@@ -378,9 +378,9 @@ class Everything:
     def not_well(self) -> list[str]:
         """What is not well yet."""
         found = []
-        ran = self.alice.command("status", check=False)
-        if ran.returncode:
-            found.append(ran.stderr[-600:])
+        told = json.loads(self.alice.command("status", check=False).stdout)
+        found += [trouble for trouble in told["troubles"] if "in failed/" not in trouble]
+        found += [f"{s['session']} is {s['state']}: {s['lastError']}" for s in told["sessions"] if s["state"] != "active"]
         for name in NAMES:
             heard = self.alice.texts(name)
             session = self.server.exchange._living._sessions[self.sessions[name]]
