@@ -37,7 +37,7 @@ class Root:
         self._lock: RootLock | None = None
         self._identity: tuple[int, int] | None = None
         self._remembered = False
-        self._had_records = False
+        self._had_records = False  # in this life, or somebody's before it
 
     def hold(self) -> None:
         """Make sure that it is the one that was served before, and ours alone. NotThisRoot, RootLocked, OSError.
@@ -46,9 +46,9 @@ class Root:
         nor, if the root goes too, that it is not the one.
         """
         has_records = ClientDir(self._client_dir).is_there()
+        self._had_records = self._had_records or has_records or has_sessions(self.path)
         if self._had_records and not has_records:
             raise _no_records(self._client_dir)
-        self._had_records = has_records
         if not self._is_held():
             self.close()  # the lock's file is gone: the folder was removed, or something was mounted over it
             recognise(self.path, self._client_dir)

@@ -161,6 +161,7 @@ class Sender:
                 if done:
                     session.journal.check()
                     claimed = await finished(session.sending.claim, drop.name)
+                    session.outbox.forget(drop.name)
                     if claimed is not None:
                         return Delivery(session, claimed, waited=time.monotonic() - drop.since)
                 elif done is False:

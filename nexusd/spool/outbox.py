@@ -155,15 +155,16 @@ class Outbox:
         finally:
             os.close(fd)
 
+    def forget(self, name: str) -> None:
+        """This file was claimed: the next one of its name is another."""
+        self._seen.pop(name, None)
+
     def _unchanged(self, drop: Drop, status: os.stat_result) -> bool:
         now = self._clock()
         if drop.like != _like(status):  # since the look that found it ready
             drop.like, drop.own, drop.since = _like(status), is_own(drop.name, status), now
         drop.again_in = drop.since + self._quiet_time(drop) - now
-        if drop.again_in > 0:
-            return False
-        self._seen.pop(drop.name, None)  # the next file of this name is another one
-        return True
+        return drop.again_in <= 0
 
     def _drop(self, name: str, status: os.stat_result, now: float) -> Drop:
         """What is known of a file; one that has changed begins its quiet time anew."""

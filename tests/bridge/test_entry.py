@@ -220,7 +220,7 @@ def test_a_client_dir_that_is_away_is_no_leave(run, opened):
         await world.live(60, close=False)
         assert world.session.standing.status == "blocked"
         assert "bring it back" in world.session.standing.last_error
-        assert not os.path.exists(world.client_dir.path)
+        assert not world.client_dir.is_there()
         os.rename(away, world.client_dir.path)
         await world.live(60)
         assert "left" not in world.notices()
@@ -243,7 +243,7 @@ def test_a_key_that_is_got_while_client_dir_is_away_is_kept_once_it_is_back(run)
         world.server.join = join
         del world.server.members["me"]
         await world.live(60, close=False)
-        assert not os.path.exists(world.client_dir.path)
+        assert not world.client_dir.is_there()
         assert "it is not there" in world.session.standing.last_error
         os.rename(away, world.client_dir.path)
         await world.live(60)

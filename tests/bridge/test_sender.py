@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import functools
 import hashlib
 import json
 import os
 
 import pytest
 
+from nexusd.bridge import session as sessions
 from nexusd.bridge.delivery import POSTS
+from nexusd.spool.outbox import Outbox
+from nexusd.spool.sending import Sending
+from tests import virtual
 from tests.bridge.world import ID, World, lost, refusal, unreachable
 
 
@@ -535,3 +541,28 @@ def test_sends_leave_room_for_polls_and_renewals(run):
         assert len(world.server.texts()) > 50
 
     run(main, requests_per_minute="90")
+
+
+def test_what_cannot_be_claimed_is_said_for_as_long_as_that_lasts(run, monkeypatch):
+    monkeypatch.setattr(sessions, "Outbox", functools.partial(Outbox, clock=virtual.clock))
+
+    async def main(world: World):
+        world.is_in()
+        await world.live(31, close=False)
+
+        def full(_, name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Sending, "claim", full)
+            world.drop("x", "hello")
+            await world.live(1, close=False)
+            for _ in range(200):
+                world.runner.send.wake()  # as an event in the folder does
+                await world.live(0.5, close=False)
+                assert world.session.standing.status == "blocked"
+                assert "the disk is full" in world.session.standing.last_error
+        await world.live(60)
+        assert world.server.texts() == ["hello"]
+
+    run(main, quiet='"200ms"')

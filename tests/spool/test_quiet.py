@@ -333,6 +333,7 @@ def test_a_new_file_under_the_name_of_one_that_was_claimed_is_another_one(place,
     (found,) = outbox.look(SPAN).ready
     assert outbox.is_done(found) is True
     (place / "x").unlink()
+    outbox.forget("x")
     clock.now += HOLDS
     touch(write(place, "x"))
     mine = own(place)
@@ -400,3 +401,13 @@ def test_a_copy_of_a_sent_file_with_its_times_is_no_own_drop_after_a_minute(plac
     assert dropping.is_own(name, status)
     monkeypatch.setattr(dropping, "_FRESH", status.st_ctime_ns - status.st_mtime_ns)
     assert not dropping.is_own(name, status)
+
+
+def test_a_file_that_could_not_be_claimed_need_not_come_to_rest_again(place, outbox, clock):
+    """A full disk refused it: who looks at what waits must find it, and not one that is not ready."""
+    write(place, "x")
+    outbox.look(SPAN)
+    clock.now += SPAN
+    (found,) = outbox.look(SPAN).ready
+    assert outbox.is_done(found) is True
+    assert ready(outbox) == ["x"]
