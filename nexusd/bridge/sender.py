@@ -148,7 +148,7 @@ class Sender:
         note = error_note(refusal, attempts=0)
         await finished(sending.settle, path, session.folder.failed, name, note, sent=False)
         self._bounced.discard(identity)
-        session.failed += 1
+        session.touch()
         session.log.warning("outbox.refused", file=name, error=refusal.code)
 
     async def _claim(self) -> Delivery | None:
@@ -176,7 +176,7 @@ class Sender:
         session = self._session
         self._delivery = None
         if delivery is not None and delivery.refusal is not None:
-            session.failed += 1
+            session.touch()
         else:
             self._failing_since = None
             session.standing.answered(Turn.SEND)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 KEY_AGAIN = 300.0  # seconds until a session key that the server did not take is shown again
 UNVERIFIED = 1_000  # of those that nothing else tells of, over lives
+SETTLED = 10**9  # nanoseconds after which a folder's time is no other change's too
 REMEMBERED = 10_000  # ids of messages of ours that are remembered
 
 
@@ -85,6 +86,7 @@ class Session:
         self.members: list[dict[str, Any]] | None = None
         self.unsent = 0
         self.failed = 0
+        self._failed_changed_at = 0  # nanoseconds, of the folder; when its files were counted
         self.waiting: set[Turn] = set()  # lanes that wait for the budget, which may be long
         self.counts: Counter[str] = Counter()  # for the metrics; since the daemon's start
         self.listener = Listener()
@@ -256,8 +258,12 @@ class Session:
         await self.commit([said], change)
 
     def count_failed(self) -> None:
-        """Count the files in `failed/`, which others may take away. OSError."""
-        self.failed = sum(1 for name in os.listdir(self.folder.failed) if not name.endswith(ERROR))
+        """Count the files in `failed/`, if there were changes: people take them away, or back. OSError."""
+        changed_at = os.stat(self.folder.failed).st_mtime_ns
+        if changed_at != self._failed_changed_at:
+            self.failed = sum(1 for name in os.listdir(self.folder.failed) if not name.endswith(ERROR))
+            if abs(time.time_ns() - changed_at) > SETTLED:  # else another change may bear the same time
+                self._failed_changed_at = changed_at
 
     # ---- the end
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,8 @@ class View:
     def _write(self, status: str | None) -> None:
         """Best effort: it is only a view, and is written again within 50 s."""
         session = self._session
+        with contextlib.suppress(OSError):  # what is wrong with the folder is said by who needs it
+            session.count_failed()
         if self._told != (told := (session.standing.status.value, session.unsent, session.failed)):
             self._told = told
             session.listener.shown_changed()

@@ -138,7 +138,7 @@ class Exchange:
         self._messages_taken += 1
         reply = {"id": message.id, "cursor": str(message.cursor), "expiresAt": stamp(message.expires_at)}
         if found := sorted({*in_text, *in_payload}):
-            reply["warning"] = f"what looked like a secret was replaced before anybody saw it: {', '.join(found)}"
+            reply["warning"] = f"what looked like a secret was redacted before anybody saw it: {', '.join(found)}"
         return reply
 
     def poll(

@@ -109,6 +109,12 @@ class Joined(NamedTuple):
         return cls(_maybe(raw, "sessionId"), _maybe(raw, "sessionKey"), Lease.of(raw), raw)
 
 
+def is_redacted(raw: Raw) -> bool:
+    """Whether an answer to a message says that its text was changed. Servers have words of their own for it."""
+    warnings = json.dumps([raw.get(name) for name in ("warning", "warnings")]).lower()
+    return bool(raw.get("redacted")) or any(word in warnings for word in ("redact", "secret", "masked"))
+
+
 class Sent(NamedTuple):
     """An accepted message. `redacted`: the server says that it changed the text."""
 
@@ -127,8 +133,7 @@ class Sent(NamedTuple):
         cursor = cursor_number(raw.get("cursor"))
         if cursor is None:
             raise KeyError("cursor")
-        warned = any(k in raw for k in ("warning", "warnings")) and "redact" in json.dumps(raw).lower()
-        return cls(_text(raw, "id"), cursor, Lease.of(raw), bool(raw.get("redacted")) or warned, raw)
+        return cls(_text(raw, "id"), cursor, Lease.of(raw), is_redacted(raw), raw)
 
 
 class PairingCode(NamedTuple):

@@ -566,3 +566,18 @@ def test_what_cannot_be_claimed_is_said_for_as_long_as_that_lasts(run, monkeypat
         assert world.server.texts() == ["hello"]
 
     run(main, quiet='"200ms"')
+
+
+def test_what_people_take_out_of_failed_is_not_counted_any_more(run):
+    async def main(world: World):
+        world.is_in()
+        for n in range(3):
+            world.drop(f"{n}.json", "{")
+        await world.live(10, close=False)
+        assert world.view()["failed"] == 3
+        for path in (world.folder / "failed").iterdir():
+            path.unlink()
+        await world.live(60, close=False)
+        assert world.view()["failed"] == 0
+
+    run(main)

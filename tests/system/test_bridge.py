@@ -295,3 +295,14 @@ def test_a_session_whose_folders_cannot_be_made_is_added_all_the_same_and_says_s
     alice.start()
     alice.drop("chat", "late", "hello")
     assert alice.receipt("chat", "late")["id"]
+
+
+def test_a_text_that_the_relay_redacted_is_said_so_in_the_receipt(relay, daemons):
+    alice, bob = daemons("alice", relay.url, 'secret_guard = "off"'), daemons("bob", relay.url)
+    bob.add("chat", "--code", alice.add("chat", "--create")["link"])
+    alice.start()
+    bob.start()
+    alice.drop("chat", "a.txt", "the key is ghp_" + "a1B2c3D4e5" * 4)
+    assert alice.receipt("chat", "a.txt")["redacted"] is True
+    until(lambda: bob.texts("chat"))
+    assert "[REDACTED" in bob.texts("chat")[0]

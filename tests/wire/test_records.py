@@ -95,6 +95,8 @@ def test_an_accepted_message_has_an_id_and_a_cursor(raw):
         ({"redacted": True}, True),
         ({"redacted": False}, False),
         ({"warning": "text was redacted"}, True),
+        ({"warnings": ["what looked like a secret was replaced"]}, True),
+        ({"warning": "the session expires soon"}, False),
         ({"warnings": [{"code": "REDACTED"}]}, True),
         ({"warning": "slow down"}, False),
         ({"note": "nothing redacted"}, False),

@@ -70,6 +70,7 @@ def _outbox(desk: Desk, args: Namespace, session: str) -> str | None:
 
 def _by_http(desk: Desk, args: Namespace, session: str, text: str | None, payload: Any) -> Verb:
     from nexusd.wire import calls  # noqa: PLC0415 - a drop needs none of it
+    from nexusd.wire.records import is_redacted  # noqa: PLC0415
 
     agent, server = desk.agent(session), desk.server(session)
     if payload is not None and not _takes_json(desk, server):
@@ -80,7 +81,7 @@ def _by_http(desk: Desk, args: Namespace, session: str, text: str | None, payloa
     reply = desk.ask(server, calls.send(session, agent, desk.key(session, agent), text=text, payload=payload))
     yield reply.text
     desk.adopt(session, server)
-    if "redact" in reply.text.lower():
+    if is_redacted(reply.raw):
         say("warning: the server took something in it for a secret and replaced it")
     return 0
 
