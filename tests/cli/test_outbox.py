@@ -147,7 +147,10 @@ def test_the_sessions_own_agent_and_server_go_through_the_outbox(nexus, daemon):
 def test_without_a_daemon_it_goes_by_http(nexus, daemon):
     daemon.close()
     daemon._serving = Serving(ClientDir(nexus.home))
-    assert "expiresAt" in nexus("send", "room", "hello").json
+    ran = nexus("send", "room", "hello")
+    assert "expiresAt" in ran.json
+    assert "no daemon runs for room" in ran.err
+    assert "no daemon runs" not in nexus("send", "room", "hello", "--direct").err
 
 
 def test_an_outbox_that_is_not_there_says_what_to_do(nexus, daemon):

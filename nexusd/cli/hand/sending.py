@@ -59,7 +59,13 @@ def _outbox(desk: Desk, args: Namespace, session: str) -> str | None:
     from nexusd.serving import is_served  # noqa: PLC0415 - not with --direct
 
     folder = desk.folder(session)
-    if folder is None or not is_served(desk.state, session):
+    if folder is None:
+        return None
+    if not is_served(desk.state, session):
+        say(
+            f"warning: no daemon runs for {desk.label(session) or 'this session'}, so this goes straight to the server, "
+            f"past the files that wait in {folder}/outbox; to start it: nexusd run"
+        )
         return None
     if args.agent_id and given.agent_id(args.agent_id) != desk.state.agent(session):
         return None
