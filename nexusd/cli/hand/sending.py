@@ -63,8 +63,8 @@ def _outbox(desk: Desk, args: Namespace, session: str) -> str | None:
         return None
     if not is_served(desk.state, session):
         say(
-            f"warning: no daemon runs for {desk.label(session) or 'this session'}, so this goes straight to the server, "
-            f"past the files that wait in {folder}/outbox; to start it: nexusd run"
+            f"warning: no daemon runs for {desk.label(session) or 'this session'}, so this goes straight to the "
+            f"server, past the files that wait in {folder}/outbox; to start it: nexusd run"
         )
         return None
     if args.agent_id and given.agent_id(args.agent_id) != desk.state.agent(session):
