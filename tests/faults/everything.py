@@ -35,7 +35,7 @@ class Everything(Happenings):
             self.no_echo,
             self.a_full_disk,
             self.an_unmount,
-            self.a_read_only_client_dir,
+            self.a_client_dir_that_is_away,
             self.a_lost_corner,
             self.a_link_for_the_outbox,
             self.a_kill,
