@@ -344,8 +344,8 @@ class Misbehaving:
                     if not await fault.answer(reply, writer):
                         break
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # cancelled at the end: the streams of Python 3.11 would make a traceback of it
         finally:
             with contextlib.suppress(ConnectionError):
                 writer.close()
