@@ -1,7 +1,8 @@
 """What commands by hand leave in `client_dir` for a daemon that serves the same session.
 
-sessions/<sessionId>/leaving    empty: a leave was begun
-sessions/<sessionId>/renewed    the time to live that a renewal by hand gave, in seconds
+    sessions/<sessionId>/leaving    empty: a leave was begun
+    sessions/<sessionId>/renewed    the time to live that a renewal by hand gave, in seconds
+    by-hand                         empty: its time says when there was one last, for all sessions together
 
 Other clients leave no such word; the daemon finds out what they did as far as the server tells.
 """
