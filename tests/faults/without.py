@@ -173,6 +173,18 @@ MENDS = {
     "189 a date may be unknown": Mend(
         _replaced("nexusd.timestamps", "known", lambda at: at), "tests/test_timestamps.py::test_case_189"
     ),
+    "a client_dir that is away is no leave": Mend(
+        _replaced("nexusd.bridge.membership", "recorded_agent", lambda session: session.client_dir.agent(session.id)),
+        f"{BRIDGE}/test_entry.py::test_a_client_dir_that_is_away",
+    ),
+    "a root and a client_dir that go together": Mend(
+        _replaced("nexusd.clientdir:ClientDir", "is_there", lambda _: True),
+        f"{BRIDGE}/test_supervisor.py::test_a_root_and_a_client_dir",
+    ),
+    "a folder that is made later is watched": Mend(
+        _replaced("nexusd.bridge.watcher:Watcher", "look_for_missing", lambda _: None),
+        f"{BRIDGE}/test_watcher.py::test_a_folder_that_is_made_later",
+    ),
 }
 
 
