@@ -40,6 +40,8 @@ REPORT = 30.0  # seconds between reports for `nexusd status`
 
 def run(named: str | None, *, once: bool = False) -> int:
     """`nexusd run`; the exit status. ConfigError, RootLocked, OSError before anything has begun."""
+    if not once:  # until we listen for it: whatever it announces is read below
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     config = load(named)
     secrets = Secrets()
     log = configure(config.log_level, config.log_format, secrets)

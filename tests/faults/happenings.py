@@ -257,7 +257,8 @@ class Happenings:
         return ""
 
     def a_reload(self) -> str:
-        if self.alice.process.poll() is None:
+        told = [event["event"] for event in self.alice.events()]
+        if told[-1:] and "daemon.ready" in told[::-1][: told[::-1].index("daemon.starting")]:  # a signal may end Python
             self.alice.process.send_signal(signal.SIGHUP)
         return ""
 
