@@ -105,6 +105,8 @@ class Delivery:
         takes_json = message.payload is None or await session.link.takes_json()
         if not intent.doubtful or intent.epoch != session.state.epoch:
             intent.cursor, intent.epoch = highest, session.state.epoch
+            # The greeting, at 0, is shown in every life of a server.
+            intent.anchor = session.state.last if session.state.cursor else ""
         before = msgspec.structs.replace(intent)
         intent.sha256 = self._sha256
         intent.attempts += 1
@@ -189,7 +191,7 @@ class Delivery:
             if after is None and settled and sift.restarted(batch, known):
                 session.server_restarted()
                 return 0.0
-            absent = after is None and witness.proves_absence(batch, known, above=intent.cursor)
+            absent = after is None and witness.proves_absence(batch, known, above=intent.cursor, anchor=intent.anchor)
         self._looks = max(self._looks + 1, 2 if settled else 1)
         if not settled:
             return max(0.0, settle - since)

@@ -9,6 +9,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from nexusd.bridge.sift import identity
+
 if TYPE_CHECKING:
     from nexusd.bridge.outgoing import Outgoing
     from nexusd.bridge.sift import Known
@@ -24,17 +26,21 @@ def candidates(batch: Batch, known: Known, *, above: int | None) -> list[Message
     return [m for m in batch.messages if m.cursor is not None and m.cursor > start and known.is_own(m)]
 
 
-def proves_absence(batch: Batch, known: Known, *, above: int | None) -> bool:
+def proves_absence(batch: Batch, known: Known, *, above: int | None, anchor: str) -> bool:
     """Whether a poll from the very first, in which no witness was found, proves that the message did not arrive.
 
     It does where this very poll shows another message that is known to be ours: then the server shows our own messages
-    at this moment. It does not where anything stands under our name above the intent: a server may not say `verified`.
+    at this moment. And it must still show the `anchor` (an identity), a message from before the POST: a server that
+    lost its memory since then shows it no more, and nothing else may tell that it did. Nor does it where anything
+    stands under our name above the intent: a server may not say `verified`.
     """
     start = -1 if above is None else above
     named = [m for m in batch.messages if m.agent_id == known.agent]
     if any((m.cursor or 0) > start for m in named):
         return False
-    return any((known.keyed and m.verified) or m.id in known.sent for m in named)
+    if not any((known.keyed and m.verified) or m.id in known.sent for m in named):
+        return False
+    return any(identity(m) == anchor for m in batch.messages if m.cursor is not None and m.cursor <= start)
 
 
 def find(ours: list[Message], sent: Outgoing) -> tuple[Message, bool] | None:

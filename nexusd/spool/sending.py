@@ -39,6 +39,7 @@ class Intent(msgspec.Struct, kw_only=True, omit_defaults=True):
     sha256: str = ""
     cursor: int | None = None  # the highest known before the first POST: a witness is above it
     epoch: int = 0
+    anchor: str = ""  # a message that the server showed before the first POST: while it does, it remembers that time
     attempts: int = 0  # POSTs begun
     posted_at: float | None = None  # the last of them
     doubtful: bool = False  # at least one of them may have landed

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from nexusd.wire import records
-from tests.bridge.world import World, lost, refusal
+from tests.bridge.world import World, lost, refusal, unreachable
 
 
 def delayed(world: World, seconds: float, *, hangs: float = 30.0) -> None:
@@ -204,5 +204,29 @@ def test_a_server_that_answers_without_an_id_is_looked_at_again(run):
         assert world.server.texts() == ["earlier", "hello"]
         assert world.receipt("x")["confirmed"] == "echo"
         assert records.Sent  # what it would have been
+
+    run(main)
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_server_that_has_restarted_unseen_proves_no_absence(run, restarts):
+    """It shows a message of ours by hand, at a cursor from before: only what it showed before the POST tells."""
+
+    async def main(world: World):
+        world.is_in()
+        world.drop("first", "first")
+        await world.live(31, close=False)
+        world.server.lose("send") if restarts else world.server.fail("send", lost())
+        world.server.fail("poll", *[unreachable()] * 9)
+        world.drop("x", "hello")
+        await world.live(1, close=False)
+        await world.die()
+        world.server.faults.clear()
+        for _ in range(restarts):
+            world.server.restart()
+            world.server.say("by hand", "me")
+        await world.live(300)
+        assert world.receipt("x")["attempts"] == 2
+        assert world.receipt("x")["possibleDuplicate"] is bool(restarts)
 
     run(main)
