@@ -158,6 +158,7 @@ class Daemon:
                 runner.start()
         supervisor.look_at_the_root()
         supervisor.heed_hands()
+        supervisor.look_for_pauses()
         if supervisor.stirred or clock.due("reported", REPORT):
             supervisor.stirred = False
             clock.done("reported")

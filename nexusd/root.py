@@ -107,7 +107,7 @@ def _no_records(client_dir: str) -> UserError:
     return UserError(
         "no_client_dir",
         f"{sessions} is not there, and sessions were served before; bring it back (a volume, a backup), "
-        f"or, to begin without their records: mkdir -p -m 700 {sessions}",
+        f"or, where they are lost, and every session is to count as left: mkdir -p -m 700 {sessions}",
     )
 
 

@@ -78,7 +78,7 @@ class Delivery:
     async def fail(self, refusal: Refusal) -> None:
         """To failed/, with the reason beside it and in the inbox."""
         self.refusal = refusal
-        await self._finish(Outcome(sent=False, note=error_note(refusal, attempts=self.claimed.intent.attempts)))
+        await self._finish(Outcome(sent=False, note=error_note(refusal, self.claimed.intent)))
 
     async def _read(self) -> outgoing.Outgoing | None:
         """The file's bytes, once, as a message; None while somebody still writes. Refusal."""

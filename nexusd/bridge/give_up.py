@@ -49,15 +49,11 @@ def overdue(session: Session, delivery: Delivery, failing_since: float) -> Refus
         waited = max(waited, time.time() - delivery.claimed.claimed_at)
     if waited <= session.settings.give_up_after:
         return None
-    why = f"it could not be sent for {waited:.0f} s; last: {session.standing.last_error}{_doubt(delivery)}"
+    why = f"it could not be sent for {waited:.0f} s; last: {session.standing.last_error}"
     return Refusal("gave_up", why, "when the cause is gone: nexusd release NAME FILE")
 
 
-def internal(delivery: Delivery, fault: Exception) -> Refusal:
+def internal(fault: Exception) -> Refusal:
     """The refusal of a file with which nexusd itself fails: it must not block the queue."""
-    why = f"nexusd failed with it {TRIES} times ({type(fault).__name__}){_doubt(delivery)}"
+    why = f"nexusd failed with it {TRIES} times ({type(fault).__name__})"
     return Refusal("internal", why, "tell the makers of nexusd, and drop what it says in another form")
-
-
-def _doubt(delivery: Delivery) -> str:
-    return "; one of its posts may have arrived" if delivery.claimed.intent.doubtful else ""

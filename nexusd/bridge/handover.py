@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from nexusd.bridge.receipt import error_note
+from nexusd.errors import Refusal
 from nexusd.spool import atomic, line, sending
 from nexusd.spool.layout import is_unfinished
 from nexusd.spool.sending import Outcome
-from nexusd.timestamps import stamp
 
 if TYPE_CHECKING:
     from nexusd.bridge.session import Session
@@ -22,7 +23,7 @@ def give_back(session: Session, since: float | None) -> None:
     `since` (Unix seconds): when this session was added; what was dropped after that is meant for it.
     """
     for claimed in session.sending.pending():
-        note = _note("it was claimed for another session of this name")
+        note = error_note(_refusal("it was claimed for another session of this name"), claimed.intent)
         _say(session, claimed.ulid, claimed.name, note["message"])
         session.sending.finish(claimed, Outcome(sent=False, note=note))
     with atomic.held_folder(session.folder.outbox) as held:
@@ -30,14 +31,13 @@ def give_back(session: Session, since: float | None) -> None:
             path = os.path.join(held, name)
             found = os.lstat(path)
             if not is_unfinished(name) and (since is None or found.st_ctime < since):
-                note = _note("it was dropped for another session of this name")
+                note = error_note(_refusal("it was dropped for another session of this name"))
                 _say(session, f"{found.st_ino}-{found.st_mtime_ns}", name, note["message"])
                 sending.settle(path, session.folder.failed, name, note, sent=False)
 
 
-def _note(why: str) -> dict[str, object]:
-    note = {"error": "session_changed", "message": why, "remedy": _REMEDY}
-    return {**note, "status": None, "attempts": 0, "at": stamp()}
+def _refusal(why: str) -> Refusal:
+    return Refusal("session_changed", why, _REMEDY)
 
 
 def _say(session: Session, which: str, name: str, why: object) -> None:

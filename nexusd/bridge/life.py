@@ -65,12 +65,12 @@ class Life:
     @property
     def status(self) -> Status:
         """Its state; `blocked` while it is not open."""
-        return Status.BLOCKED if self.runner is None or self._broken else self.runner.session.standing.status
+        return Status.BLOCKED if self.runner is None or self._broken else self.runner.session.shown[0]
 
     @property
     def last_error(self) -> str | None:
         """What is wrong with it now."""
-        return self.error if self.runner is None or self._broken else self.runner.session.standing.last_error
+        return self.error if self.runner is None or self._broken else self.runner.session.shown[1]
 
     @property
     def last_seq(self) -> int:

@@ -50,6 +50,14 @@ async def failed(session: Session, fault: RequestError, lane: Turn) -> float:
 
 async def _put_out(session: Session, fault: RequestError, lane: Turn) -> float:
     """Not a member, or our key is not valid: see what the session says, and come back, unless a hand took us out."""
+    asked_at = now()
+    async with session.coming_back:  # two lanes find it out together
+        if session.keyed_at is not None and session.keyed_at >= asked_at:
+            return 0.0  # the other one brought us back meanwhile
+        return await _come_back(session, fault, lane)
+
+
+async def _come_back(session: Session, fault: RequestError, lane: Turn) -> float:
     if (delay := await _hand(session)) is not None:
         return delay
     words = f"{fault.code}: {fault}"

@@ -8,7 +8,7 @@ from nexusd.timestamps import stamp, stamp_if_known
 
 if TYPE_CHECKING:
     from nexusd.errors import Refusal
-    from nexusd.spool.sending import Claimed
+    from nexusd.spool.sending import Claimed, Intent
 
 
 def receipt(
@@ -31,14 +31,15 @@ def receipt(
     }
 
 
-def error_note(refusal: Refusal, *, attempts: int) -> dict[str, Any]:
-    """NAME.error.json."""
+def error_note(refusal: Refusal, intent: Intent | None = None) -> dict[str, Any]:
+    """NAME.error.json. `intent`: of a file that was claimed; whatever ended it, a post of it may have arrived."""
+    doubt = "; one of its posts may have arrived" if intent is not None and intent.doubtful else ""
     return {
         "error": refusal.code,
-        "message": str(refusal),
+        "message": f"{refusal}{doubt}",
         "remedy": refusal.remedy,
         "status": refusal.status,
-        "attempts": attempts,
+        "attempts": 0 if intent is None else intent.attempts,
         "at": stamp(),
     }
 

@@ -145,7 +145,7 @@ class Sender:
             text = f"{refusal}; {refusal.remedy}"
             await session.notice("bounced", identity, text, file=name, error=refusal.code)
             self._bounced.add(identity)
-        note = error_note(refusal, attempts=0)
+        note = error_note(refusal)
         await finished(sending.settle, path, session.folder.failed, name, note, sent=False)
         self._bounced.discard(identity)
         session.touch()
@@ -227,7 +227,7 @@ class Sender:
                 Turn.SEND, f"a fault in nexusd with the file {file}: {type(fault).__name__}"
             )
         try:
-            await delivery.fail(give_up.internal(delivery, fault))
+            await delivery.fail(give_up.internal(fault))
         except (OSError, NexusError):
             raise
         except Exception as second:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import time
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 KEY_AGAIN = 300.0  # seconds until a session key that the server did not take is shown again
 UNVERIFIED = 1_000  # of those that nothing else tells of, over lives
+WORTH_SAYING = 5.0  # seconds of a pause of the whole server
 SETTLED = 10**9  # nanoseconds after which a folder's time is no other change's too
 REMEMBERED = 10_000  # ids of messages of ours that are remembered
 
@@ -74,6 +76,7 @@ class Session:
         self.unsaved: dict[str, str | None] | None = None  # of the local record: what could not be written yet
         self.keyed_at: float | None = None  # when the key was exchanged in this life, by link.now()
         self.out_since: float | None = None  # when we found that we are no member, by link.now()
+        self.coming_back = asyncio.Lock()  # held by the lane that sees to our membership
         self.polled = False  # in this life: a first POST waits for a fresh cursor
         self.opened_at = now()  # this life's beginning
         self._quiet_from = self.opened_at  # `state.quiet` holds what was before
@@ -162,6 +165,15 @@ class Session:
         if self.standing.status is not Status.EXPIRED:
             return self.standing.status is Status.LEFT
         return self.asked_in_this_life and self.state.asked_again >= ending.ASKED
+
+    @property
+    def shown(self) -> tuple[Status, str | None]:
+        """Its state and what is wrong with it, also where it only waits because its server limits all sessions."""
+        status, pause = self.standing.status, self.link.budget.paused_for
+        if status is Status.ACTIVE and pause > WORTH_SAYING:
+            words = "the server takes no requests from any session here for now (429); it is asked again in"
+            return Status.BACKOFF, f"{words} {pause:.0f} s"
+        return status, self.standing.last_error
 
     @property
     def state(self) -> states.State:

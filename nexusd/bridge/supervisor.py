@@ -63,6 +63,7 @@ class Supervisor:
         self.outboxes: dict[str, Runner] = {}
         self.stirred = True  # something changed that is shown of all sessions together
         self.opened = 0  # how often a session was opened: then its folders may be others
+        self._paused: set[str] = set()  # the servers that take no requests for now
         self._word: int | None = None  # when the last of them was renewed by hand
         self.root_error: str | None = None  # why nothing can be served from the root now
 
@@ -124,6 +125,13 @@ class Supervisor:
             self._word = word
             for runner in self.runners.values():
                 runner.heed_hand()
+
+    def look_for_pauses(self) -> None:
+        """Whether a server that limits us pauses all its sessions, or does no more: then each of them shows it."""
+        paused = {link.server for link in self.links if link.budget.paused_for > 0}
+        for runner in self.runners.values() if paused != self._paused else ():
+            runner.session.touch()
+        self._paused = paused
 
     @property
     def blocked(self) -> dict[str, str]:

@@ -58,13 +58,14 @@ class View:
         session = self._session
         with contextlib.suppress(OSError):  # what is wrong with the folder is said by who needs it
             session.count_failed()
-        if self._told != (told := (session.standing.status.value, session.unsent, session.failed)):
+        shown, error = session.shown
+        if self._told != (told := (shown.value, session.unsent, session.failed)):
             self._told = told
             session.listener.shown_changed()
         state, remaining = session.state, session.lifetime.remaining
         view = {
             "session": session.name,
-            "state": status or session.standing.status.value,
+            "state": status or shown.value,
             "agentId": session.agent or None,
             "server": session.link.server,
             "expiresAt": stamp_if_known(time.time() + remaining) if remaining is not None else None,
@@ -75,7 +76,7 @@ class View:
             "lastSeq": state.seq,
             "lastPollAt": stamp_if_known(state.last_poll_at),
             "lastMessageAt": stamp_if_known(state.last_message_at),
-            "lastError": session.standing.last_error,
+            "lastError": error,
         }
         try:
             session.journal.check()

@@ -230,3 +230,20 @@ def test_a_server_that_has_restarted_unseen_proves_no_absence(run, restarts):
         assert world.receipt("x")["possibleDuplicate"] is bool(restarts)
 
     run(main)
+
+
+@pytest.mark.parametrize("end", [refusal(413), refusal(400, "invalid_request")])
+def test_whatever_ends_a_file_that_may_have_arrived_says_so(run, end):
+    async def main(world: World):
+        world.is_in()
+        world.server.echo = False
+        world.server.lose("send")
+        world.drop("x", "hello")
+        await world.live(5, close=False)
+        world.server.fail("send", *[end] * 3)
+        await world.live(300)
+        assert world.where() == {"x": "failed"}
+        assert world.error("x")["error"] == "refused"
+        assert "may have arrived" in world.error("x")["message"]
+
+    run(main)

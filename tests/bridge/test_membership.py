@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import itertools
 import os
@@ -411,5 +412,27 @@ def test_a_file_that_was_dropped_for_another_session_of_this_name_is_not_sent(ru
             assert world.server.texts() == []
         else:
             assert world.where() == {"y": "sent"}
+
+    run(main)
+
+
+def test_two_lanes_that_find_out_together_come_back_once(run):
+    async def main(world: World):
+        world.is_in()
+        await world.live(31, close=False)
+        real = world.server.join
+
+        async def slow(session, agent):
+            found = await real(session, agent)
+            await asyncio.sleep(4)
+            return found
+
+        world.server.join = slow
+        del world.server.members["me"]
+        world.drop("x", "hello")
+        await world.live(120)
+        assert len(world.server.asked("join")) == 1
+        assert world.notices() == ["rejoined"]
+        assert world.server.messages[-1]["verified"]
 
     run(main)

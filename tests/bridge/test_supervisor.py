@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from nexusd.config.load import load
 from nexusd.secrets import Secrets
 from nexusd.spool import state as states
 from nexusd.spool.layout import SessionFolder
+from nexusd.wire.budget import Turn
 from nexusd.wire.records import Lease
 from tests.bridge.world import Log
 
@@ -278,3 +280,22 @@ async def test_a_renewal_by_hand_for_less_is_seen_in_the_one_session_that_it_con
     left = {name: runner.session.lifetime.remaining for name, runner in supervisor.runners.items()}
     assert 50 < left["a"] <= 60
     assert left["b"] > 3600
+
+
+async def test_a_pause_of_the_whole_server_is_shown_in_each_of_its_sessions(house):
+    supervisor = await house.apply("a", "b", b='server = "http://other.localhost"')
+    for runner in supervisor.runners.values():
+        runner.session.standing.answered(Turn.POLL)
+    (link,) = [link for link in supervisor.links if link.server == SERVER]
+    link.budget.pause(200)
+    supervisor.look_for_pauses()
+    await asyncio.sleep(0.3)
+    shown = summary.sessions(supervisor)
+    assert (shown["a"]["state"], shown["b"]["state"]) == ("backoff", "active")
+    assert "429" in shown["a"]["lastError"]
+    view = json.loads((house.root / "a" / "session.json").read_text())
+    assert (view["state"], view["lastError"]) == (shown["a"]["state"], shown["a"]["lastError"])
+    link.budget._paused_until = 0.0
+    supervisor.look_for_pauses()
+    await asyncio.sleep(0.3)
+    assert json.loads((house.root / "a" / "session.json").read_text())["state"] == "active"

@@ -277,7 +277,7 @@ class Household:
     def start(self) -> None:
         def make(server: str, config: Any) -> Link:
             link = Link(server, config)
-            link.budget = budget.Budget(config.requests_per_minute, virtual.clock)
+            link.budget = budget.Budget(config.requests_per_minute, self.loop.time)
             link.client = self.router
             self.on_request = link.budget.debit
             return link

@@ -43,13 +43,16 @@ def release(args: Namespace) -> Verb:
     folder = _folder(config, args.name)
     failed = os.path.join(folder.failed, args.file)
     _check(folder, args.file)
-    reason = str(read(failed + ERROR).get("error") or "unknown")
+    error = read(failed + ERROR)
+    reason = str(error.get("error") or "unknown")
     name = _released(folder, failed, args.file, held=reason == HELD)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(failed + ERROR)
     atomic.fsync_folder(folder.failed)
     yield {"session": args.name, "file": args.file, "released": name, "was": reason}
     say(f"{args.file} is in the outbox again" + ("" if name == args.file else f", as {name}"))
+    if reason == "ambiguous" or "may have arrived" in str(error.get("message")):
+        say("warning: it may have arrived before; then the other side gets it twice")
     state = read(folder.view).get("state")
     if args.name not in [session.name for session in config.sessions]:
         say(f"but {args.name} is not configured, so nobody will send it: nexusd add {args.name} ...")
