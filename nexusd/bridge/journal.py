@@ -39,18 +39,17 @@ class Journal:
     def open(self, digest: str, known_seq: Callable[[], int] = lambda: 0) -> bool:
         """Read the state and mend the inbox; whether another session had this name before.
 
-        Then only the count of lines goes on, and `state.digest` still names the other one. `known_seq` is asked how
-        many lines were written where neither state nor inbox is there: if any, the folder was removed, and that is said
-        in the first line of the new one.
+        Then `state.digest` still names the other one. `known_seq` is asked how many lines were written where neither
+        state nor inbox is there: if any, the folder was removed, and that is said in the first line of the new one.
         """
         self._identity = self._folder.identity()
         loaded = states.load(self._folder)
         changed = loaded is not None and loaded.digest not in ("", digest)
         if loaded is not None:
-            self.state = states.State(seq=loaded.seq, digest=loaded.digest) if changed else loaded
+            self.state = loaded
         self._recover()
         if changed:
-            self.state.cursor = None
+            self.state = self.state.turned_to(digest)
         if loaded is None and not self.state.seq and (seq := known_seq()):
             self.state.seq = seq
             text = f"the folder of this session was removed: its lines up to {seq} are not here any more"

@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
+REMEMBERED = 20  # sessions that had this name before
+
+
+class Place(msgspec.Struct, omit_defaults=True):
+    """How far another session of this name was read: its id may come back, by a slip of the hand that is mended."""
+
+    cursor: int | None = None
+    last: str = ""
+    highest: int | None = None
+    epoch: int = 0
+    reread: bool = False
+
+
 class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One session's memory. Times are Unix seconds; cursors are numbers."""
 
@@ -41,6 +54,20 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     unverified: list[str] = []  # ids of messages of ours that went without a key: nothing else tells that they are ours
     rejoined_at: list[float] = []
     noticed: list[str] = []  # ids of notices that hold until their cause is over
+    before: dict[str, Place] = {}  # by digest, the latest last
+
+    def turned_to(self, digest: str) -> State:
+        """What another session under this name begins with: the count of lines goes on, nothing else does.
+
+        One that had the name before goes on where it was. `digest` still names the old one, until its files are given
+        back.
+        """
+        before = dict(self.before)
+        if self.cursor is not None:
+            before.pop(self.digest, None)
+            before[self.digest] = Place(self.cursor, self.last, self.highest, self.epoch, self.reread)
+        place = msgspec.structs.asdict(before.get(digest, Place()))
+        return State(seq=self.seq, digest=self.digest, before=dict(list(before.items())[-REMEMBERED:]), **place)
 
 
 class _Versioned(msgspec.Struct):

@@ -77,3 +77,45 @@ def test_no_peer_can_tell_of_a_restart(folder, monkeypatch):
     forged = line.message({"id": b'"gap-restart-9"', "kind": b'"notice"', "cursor": b'"3"'}, 3, "bob")
     die_before_the_state_is_saved(journal, monkeypatch, [forged])
     assert opened(folder).state.epoch == 0
+
+
+def turned(journal: Journal, digest: str) -> bool:
+    changed = journal.open(digest)
+    journal.state.digest = digest
+    return changed
+
+
+def test_an_id_that_comes_back_to_a_name_goes_on_where_it_was(folder):
+    """Else all that the server still has of it would be written a second time, and nothing would say so."""
+    journal = opened(folder)
+    journal.state.epoch, journal.state.last = 3, "that one"
+    journal.commit_now([line.restart(3, "the server restarted"), said("old", 7)], moved_to(7))
+    other = Journal(folder, rotate_at=1 << 20)
+    assert turned(other, "e" * 64)
+    assert (other.state.cursor, other.state.epoch, other.state.seq) == (None, 0, 2)
+    other.commit_now([said("of another", 2)], moved_to(2))
+    back = Journal(folder, rotate_at=1 << 20)
+    assert turned(back, DIGEST)
+    assert (back.state.cursor, back.state.highest, back.state.epoch, back.state.seq) == (7, 7, 3, 3)
+    assert back.state.last == "that one"
+
+
+def test_lines_of_which_the_state_knew_nothing_count_for_the_session_that_they_are_of(folder, monkeypatch):
+    journal = opened(folder)
+    journal.commit_now([said("one", 1)], moved_to(1))
+    die_before_the_state_is_saved(journal, monkeypatch, [said("two", 2)])
+    other = Journal(folder, rotate_at=1 << 20)
+    assert turned(other, "e" * 64)
+    assert other.state.cursor is None
+    other.commit_now([], lambda _: None)
+    back = Journal(folder, rotate_at=1 << 20)
+    assert turned(back, DIGEST)
+    assert back.state.cursor == 2
+
+
+def test_the_places_of_twenty_earlier_sessions_are_kept(folder):
+    for n in range(40):
+        journal = Journal(folder, rotate_at=1 << 20)
+        turned(journal, f"{n:064}")
+        journal.commit_now([], moved_to(n))
+    assert [int(digest) for digest in journal.state.before] == list(range(19, 39))

@@ -377,6 +377,25 @@ def test_another_session_under_an_old_name_starts_anew_and_numbers_go_on(run):
     run(main)
 
 
+def test_an_id_that_is_changed_and_changed_back_brings_nothing_twice(run):
+    async def main(world: World):
+        world.is_in()
+        world.server.say("one")
+        await world.live(20)
+        (ours,) = world.config.sessions
+        world.client_dir.save(OTHER_ID, server=SERVER, key=world.server.members["me"], agent="me")
+        world.config = dataclasses.replace(world.config, sessions=(dataclasses.replace(ours, id=OTHER_ID),))
+        await world.live(20)
+        assert world.heard() == ["one", "one"]  # this server tells all sessions the same: it is of the other one
+        world.config = dataclasses.replace(world.config, sessions=(ours,))
+        world.server.say("two")
+        await world.live(20)
+        assert world.heard() == ["one", "one", "two"]
+        assert [found["seq"] for found in world.inbox()] == [1, 2, 3]
+
+    run(main)
+
+
 def test_an_end_that_two_lanes_find_out_together_is_said_once(run):
     async def main(world: World):
         world.is_in()
