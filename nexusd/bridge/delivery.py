@@ -14,6 +14,7 @@ from nexusd.bridge.in_thread import finished
 from nexusd.bridge.link import now
 from nexusd.bridge.receipt import error_note, receipt
 from nexusd.errors import Fate, Refusal, RequestError
+from nexusd.spool import released
 from nexusd.spool.outbox import LOOK_AGAIN
 from nexusd.spool.sending import Claimed, Outcome, digest
 from nexusd.wire.backoff import Backoff
@@ -95,7 +96,10 @@ class Delivery:
         message = outgoing.read(self.claimed.name, data, limit)
         if session.secrets.inside(message.holds()):
             raise Refusal("own_secret", "it holds a session id, key or pairing code of ours", "take that out")
-        await guarded.check(session, self.claimed, message)
+        word = released.said(session.folder, self.claimed.name, self.claimed.dropped_at)
+        if word is not None and word.doubtful:
+            self.claimed.intent.duplicate = True
+        await guarded.check(session, self.claimed, message, word)
         self._sha256 = digest(data)
         return message
 
@@ -249,7 +253,7 @@ class Delivery:
             text = f"{note['message']}; {note['remedy']}"
             identity = f"bounced-{self.claimed.ulid}"
             await session.notice("bounced", identity, text, file=self.claimed.name, error=note["error"])
-        guarded.settled(session, self.claimed)
+        released.forget(session.folder, self.claimed.name)
         await finished(session.sending.finish, self.claimed, outcome)
         session.counts["sent" if outcome.sent else "bounced"] += 1
         log = session.log.debug if outcome.sent else session.log.warning

@@ -33,7 +33,8 @@ def receipt(
 
 def error_note(refusal: Refusal, intent: Intent | None = None) -> dict[str, Any]:
     """NAME.error.json. `intent`: of a file that was claimed; whatever ended it, a post of it may have arrived."""
-    doubt = "; one of its posts may have arrived" if intent is not None and intent.doubtful else ""
+    arrived = intent is not None and (intent.doubtful or intent.duplicate)
+    doubt = "; one of its posts may have arrived" if arrived else ""
     return {
         "error": refusal.code,
         "message": f"{refusal}{doubt}",

@@ -171,8 +171,8 @@ class Session:
         """Its state and what is wrong with it, also where it only waits because its server limits all sessions."""
         status, pause = self.standing.status, self.link.budget.paused_for
         if status is Status.ACTIVE and pause > WORTH_SAYING:
-            words = "the server takes no requests from any session here for now (429); it is asked again in"
-            return Status.BACKOFF, f"{words} {pause:.0f} s"
+            words = "takes no requests from any session here for now (429); it is asked again in"
+            return Status.BACKOFF, f"{self.link.server} {words} {pause:.0f} s"
         return status, self.standing.last_error
 
     @property

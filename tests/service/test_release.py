@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
+
 from tests.world import until
 
 
@@ -70,6 +72,27 @@ def test_a_file_held_for_a_secret_is_marked_so_that_it_passes(pair):
         assert release(alice, "chat", name)[0].returncode == 0
     marks = alice.folder("chat") / ".nexusd" / "released"
     assert sorted(os.listdir(marks)) == ["a.txt", "b-2.txt"]
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "doubtful"),
+    [
+        ("ambiguous", "posted 3 times", True),
+        ("expired", "the session does not exist any more; one of its posts may have arrived", True),
+        ("expired", "the session does not exist any more", False),
+    ],
+)
+def test_the_receipt_of_a_file_that_may_have_arrived_before_its_release_says_so(pair, error, message, doubtful):
+    alice, bob = pair
+    path = failed(alice, "x", b"again", error)
+    note = {"error": error, "message": message, "remedy": "ask"}
+    path.with_name("x.error.json").write_text(json.dumps(note))
+    assert release(alice, "chat", "x")[0].returncode == 0
+    assert alice.receipt("chat", "x")["possibleDuplicate"] is doubtful
+    until(lambda: bob.texts("chat") == ["again"])
+    alice.drop("chat", "x", "another file of that name")
+    until(lambda: bob.texts("chat") == ["again", "another file of that name"])
+    until(lambda: alice.receipt("chat", "x")["possibleDuplicate"] is False)
 
 
 def test_what_would_only_come_back_is_refused_with_the_reason(pair):

@@ -15,9 +15,10 @@ from nexusd.cli.service.overview import read
 from nexusd.cli.service.running import config_argument
 from nexusd.config.load import load
 from nexusd.errors import UserError
-from nexusd.spool import atomic
+from nexusd.spool import atomic, released
 from nexusd.spool.layout import ERROR, NAME, SessionFolder, is_unfinished
 from nexusd.spool.outbox import refuse
+from nexusd.spool.released import Word
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from nexusd.cli.output import Verb
     from nexusd.config.records import Config
 
-HELD = "held_secret"  # the reason that a person's word overrules
+HELD = "held_secret"  # what a person's word overrules
 _NUMBERED = re.compile(r"(?P<name>.+\.json)\.[0-9]+", re.DOTALL)
 
 
@@ -45,13 +46,14 @@ def release(args: Namespace) -> Verb:
     _check(folder, args.file)
     error = read(failed + ERROR)
     reason = str(error.get("error") or "unknown")
-    name = _released(folder, failed, args.file, held=reason == HELD)
+    doubtful = reason == "ambiguous" or "may have arrived" in str(error.get("message"))
+    name = _released(folder, failed, args.file, Word(doubtful=doubtful) if doubtful or reason == HELD else None)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(failed + ERROR)
     atomic.fsync_folder(folder.failed)
     yield {"session": args.name, "file": args.file, "released": name, "was": reason}
     say(f"{args.file} is in the outbox again" + ("" if name == args.file else f", as {name}"))
-    if reason == "ambiguous" or "may have arrived" in str(error.get("message")):
+    if doubtful:
         say("warning: it may have arrived before; then the other side gets it twice")
     state = read(folder.view).get("state")
     if args.name not in [session.name for session in config.sessions]:
@@ -93,7 +95,7 @@ def _check(folder: SessionFolder, file: str) -> None:
         raise UserError("unfinished_name", f"{file} has a name that is left alone in an outbox; rename it there")
 
 
-def _released(folder: SessionFolder, failed: str, file: str, *, held: bool) -> str:
+def _released(folder: SessionFolder, failed: str, file: str, word: Word | None) -> str:
     """Move it under the first free name; the name.
 
     A link and an unlink, because a rename would overwrite. A file that has both names for a moment is not taken yet,
@@ -102,15 +104,13 @@ def _released(folder: SessionFolder, failed: str, file: str, *, held: bool) -> s
     atomic.private_folder(folder.outbox)
     for name in _names(file):
         target = os.path.join(folder.outbox, name)
-        mark = os.path.join(folder.own, "released", name)
-        if held:
-            atomic.private_folder(os.path.dirname(mark))
-            os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        if word is not None:
+            released.say(folder, name, word)
         try:
             _move(failed, target)
         except FileExistsError:
-            if held:
-                os.unlink(mark)
+            if word is not None:
+                released.forget(folder, name)
             continue
         atomic.fsync_folder(folder.outbox)
         return name
