@@ -48,12 +48,12 @@ class Serving:
         os.close(self._fd)
 
 
-def point(client_dir: ClientDir, session: str, folder: str) -> None:
-    """Write down which folder a session is served from."""
+def point(client_dir: ClientDir, session: str, folder: str, *, anew: bool = False) -> None:
+    """Write down which folder a session is served from; `anew`: from now on, and not since whenever it was."""
     home = os.path.join(client_dir.path, "sessions", session)
     atomic.private_folder(home)
     pointer = os.path.join(home, POINTER)
-    if atomic.read_small(pointer) != (line := os.fsencode(folder) + b"\n"):
+    if atomic.read_small(pointer) != (line := os.fsencode(folder) + b"\n") or anew:
         atomic.replace(pointer, line)
 
 
@@ -69,7 +69,7 @@ def folder(client_dir: ClientDir, session: str) -> str | None:
 
 
 def pointed_at(client_dir: ClientDir, session: str) -> float | None:
-    """When the session's folder was written down (Unix seconds), which `nexusd add` does; None: it was not."""
+    """Since when the session is to be served from its folder (Unix seconds); None: since the daemon took it up."""
     try:
         return os.stat(os.path.join(client_dir.path, "sessions", session, POINTER)).st_mtime
     except OSError:

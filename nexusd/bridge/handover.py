@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from nexusd import serving
 from nexusd.bridge.receipt import error_note
 from nexusd.errors import Refusal
 from nexusd.spool import atomic, line, sending
@@ -17,11 +18,18 @@ if TYPE_CHECKING:
 _REMEDY = "drop it again if it is still meant"
 
 
-def give_back(session: Session, since: float | None) -> None:
-    """Files that were claimed for it, or dropped for it, go to `failed/`. OSError.
+def take_over(session: Session) -> None:
+    """The name is this session's from now on; the files of the one before go to `failed/`. OSError.
 
-    `since` (Unix seconds): when this session was added; what was dropped after that is meant for it.
+    What was dropped after this one was added is meant for it, but only if it was added after the other: its id may
+    come back by hand, and what was dropped meanwhile was meant for the other.
     """
+    added, before = serving.pointed_at(session.client_dir, session.id), session.state.pointed_at
+    _give_back(session, added if added is not None and before is not None and added > before else None)
+    serving.point(session.client_dir, session.id, session.folder.path, anew=True)
+
+
+def _give_back(session: Session, since: float | None) -> None:
     for claimed in session.sending.pending():
         note = error_note(_refusal("it was claimed for another session of this name"), claimed.intent)
         _say(session, claimed.ulid, claimed.name, note["message"])

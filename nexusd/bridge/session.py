@@ -107,9 +107,13 @@ class Session:
         """
         self.folder.make()
         self.folder.check()
-        if self.journal.open(self.digest, known_seq):
-            handover.give_back(self, serving.pointed_at(self.client_dir, self.id))
+        changed = self.journal.open(self.digest, known_seq)
+        if changed:
+            handover.take_over(self)
         self.state.digest, self.state.server = self.digest, self.link.server
+        self.state.pointed_at = serving.pointed_at(self.client_dir, self.id)
+        if changed:
+            states.save(self.folder, self.state)
         self.agent = self.client_dir.agent(self.id) or ""
         self.key = self.client_dir.key(self.id)
         self.joined = bool(self.agent)

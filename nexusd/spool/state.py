@@ -35,6 +35,7 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     version: int = VERSION
     server: str = ""  # where it lives: it is not asked for anywhere else, whatever becomes of the local record
     digest: str = ""  # of server and session id: another session under an old name is noticed
+    pointed_at: float | None = None  # since when it has this name; by the file system's clock
     joined: bool = False  # we were in; if the local record is gone now, a hand has left the session
     joining: str = ""  # the agent id of a join that was begun and never answered: it may have put us in
     ended: Literal["", "expired", "left"] = ""  # no more requests
@@ -59,15 +60,16 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     def turned_to(self, digest: str) -> State:
         """What another session under this name begins with: the count of lines goes on, nothing else does.
 
-        One that had the name before goes on where it was. `digest` still names the old one, until its files are given
-        back.
+        One that had the name before goes on where it was. `digest` and `pointed_at` are still those of the old one,
+        until its files are given back.
         """
         before = dict(self.before)
         if self.cursor is not None:
             before.pop(self.digest, None)
             before[self.digest] = Place(self.cursor, self.last, self.highest, self.epoch, self.reread)
         place = msgspec.structs.asdict(before.get(digest, Place()))
-        return State(seq=self.seq, digest=self.digest, before=dict(list(before.items())[-REMEMBERED:]), **place)
+        kept = dict(list(before.items())[-REMEMBERED:])
+        return State(seq=self.seq, digest=self.digest, pointed_at=self.pointed_at, before=kept, **place)
 
 
 class _Versioned(msgspec.Struct):

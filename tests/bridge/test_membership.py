@@ -413,6 +413,7 @@ def test_an_end_that_two_lanes_find_out_together_is_said_once(run):
 def test_a_file_that_was_dropped_for_another_session_of_this_name_is_not_sent(run, meant):
     async def main(world: World):
         world.is_in()
+        serving.point(world.client_dir, world.config.sessions[0].id, str(world.folder))
         await world.live(5)
         path = world.drop("x", "for the old one")
         world.config = dataclasses.replace(
@@ -420,17 +421,37 @@ def test_a_file_that_was_dropped_for_another_session_of_this_name_is_not_sent(ru
         )
         world.client_dir.save(OTHER_ID, server=SERVER, key="mine-123456", agent="me")
         serving.point(world.client_dir, OTHER_ID, str(world.folder))
+        pointer = world.folder.parent.parent / "client" / "sessions" / OTHER_ID / "nexusd"
+        at = os.stat(pointer).st_mtime + (1 if meant == "old" else 0)
+        os.utime(pointer, (at, at))
         if meant == "new":
             path.rename(path.with_name("y"))
-        pointer = world.folder.parent.parent / "client" / "sessions" / OTHER_ID / "nexusd"
-        at = os.stat(path.with_name("y") if meant == "new" else path).st_ctime + (1 if meant == "old" else -1)
-        os.utime(pointer, (at, at))
         await world.live(60)
         if meant == "old":
             assert world.error("x")["error"] == "session_changed"
             assert world.server.texts() == []
         else:
             assert world.where() == {"y": "sent"}
+
+    run(main)
+
+
+def test_an_id_that_goes_to_and_fro_takes_no_file_of_the_other_session(run):
+    async def main(world: World):
+        world.is_in()
+        (ours,) = world.config.sessions
+        other = dataclasses.replace(ours, id=OTHER_ID)
+        world.client_dir.save(OTHER_ID, server=SERVER, key=world.server.members["me"], agent="me")
+        for session in (other, ours):  # in this order they were added
+            serving.point(world.client_dir, session.id, str(world.folder))
+        for n, session in enumerate((ours, other, ours, other)):
+            world.config = dataclasses.replace(world.config, sessions=(session,))
+            await world.live(20)
+            world.drop(f"{n}", "for the one that has the name now")
+        assert world.server.texts() == []
+        assert world.where() == {"0": "failed", "1": "failed", "2": "failed", "3": "outbox"}
+        await world.live(20)
+        assert world.where()["3"] == "sent"
 
     run(main)
 

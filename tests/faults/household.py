@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import functools
 import json
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import pytest
 
 IDS = {"chat": "5e" * 24, "work": "7a" * 24}
+OTHERS = {"chat": "6f" * 24, "work": "8b" * 24}  # sessions that a slip of the hand gives these names
 DISK = (atomic, inbox, layout, outbox, sending, clientdir, serving, root, rootlock)
 WRITES = {"open", "mkdir", "rename", "replace", "write", "fsync", "fdatasync", "unlink", "ftruncate", "link", "pwrite"}
 
@@ -69,9 +71,9 @@ class Place:
 class Room(Server):
     """One session on the server; `accepted` is the truth, each message with its number in `sentAt`."""
 
-    def __init__(self, name: str, house: Household) -> None:
+    def __init__(self, session: str, house: Household) -> None:
         super().__init__()
-        self.name, self.house, self.now = name, house, house.loop.time
+        self.id, self.house, self.now = session, house, house.loop.time
         self.accepted: list[dict[str, Any]] = []
         self.restarts = 0
         self.late: float | None = None  # seconds after which a send takes effect, whose answer never comes
@@ -80,7 +82,7 @@ class Room(Server):
         self.gone = False
 
     def say(self, text: str | None, agent: str = "bob", **more: Any) -> int:
-        number = f"{len(self.accepted):06}"
+        number = f"{self.id[:2]}{len(self.accepted):06}"
         cursor = super().say(text, agent, **{**more, "id": f"m{self.cursor + 1}", "sentAt": number})
         self.accepted.append(self.messages[-1])
         self.messages[-1]["at"] = self.house.loop.time()
@@ -172,7 +174,7 @@ class Router:
     def __getattr__(self, name: str) -> Any:
         async def asked(session: str, *given: Any, **more: Any) -> Any:
             self.house.on_request()
-            room = next(r for r in self.house.rooms.values() if IDS[r.name] == session)
+            room = next(room for room in self.house.all_rooms if room.id == session)
             return await getattr(room, name)(session, *given, **more)
 
         return asked
@@ -206,7 +208,9 @@ class Household:
         patch.setattr(view, "DELAY", 0.2)
         self.supervisor: Supervisor | None = None
         self.ticking: asyncio.Task[None] | None = None
-        self.rooms = {name: Room(name, self) for name in IDS}
+        self.rooms = {name: Room(session, self) for name, session in IDS.items()}
+        self.other_rooms = {name: Room(session, self) for name, session in OTHERS.items()}
+        self.all_rooms = [*self.rooms.values(), *self.other_rooms.values()]
         self.router = Router(self)
         self.on_request: Callable[[], None] = lambda: None
         self.reset()
@@ -233,7 +237,7 @@ class Household:
         self.place.error = None
         self.locked.clear()
         self._count = 0
-        for room in self.rooms.values():
+        for room in self.all_rooms:
             room.late, room.echo_after, room.skew, room.gone, room.echo = None, 0.0, 0.0, False, True
 
     def true_time(self) -> float:
@@ -259,7 +263,7 @@ class Household:
     def restart_server(self) -> None:
         self.router.connections += 1
         self.router.born = self.loop.time()
-        for room in self.rooms.values():
+        for room in self.all_rooms:
             room.restart()
 
     # ---- the daemon's
@@ -299,6 +303,23 @@ class Household:
             if n % 60 == 0:
                 for runner in list(self.supervisor.runners.values()):
                     runner.send.wake()
+
+    def serve(self, name: str, room: Room) -> None:
+        """A hand gives this name the id of that session; it is a member there."""
+        if "me" not in room.members:
+            room.members["me"] = f"{room.id[:2]}-key-123456"
+            place, self.place.error = self.place.error, None
+            self.client_dir.save(room.id, server=room.server, key=room.members["me"], agent="me")
+            self.place.error = place
+        sessions = tuple(dataclasses.replace(it, id=room.id) if it.name == name else it for it in self.config.sessions)
+        self.config = dataclasses.replace(self.config, sessions=sessions)
+        if self.supervisor is not None:
+            self.do(lambda: self.supervisor.apply(self.config))
+
+    def served(self, name: str) -> Room:
+        """The session that has this name now."""
+        current = next(it.id for it in self.config.sessions if it.name == name)
+        return next(room for room in self.all_rooms if room.id == current)
 
     def kill(self) -> None:
         """As by kill -9: nothing is written down."""

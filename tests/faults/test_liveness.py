@@ -65,7 +65,7 @@ class Liveness(RuleBasedStateMachine):
         super().__init__()
         self.home = Path(tempfile.mkdtemp(prefix="liveness-"))
         self.patch = pytest.MonkeyPatch()
-        self.dropped: dict[str, tuple[str, str]] = {}  # name -> session, text
+        self.dropped: dict[str, tuple[str, str, str]] = {}  # name -> session, text, the session's id
         self.evictions = self.lefts = 0
         self.left: set[str] = set()
 
@@ -194,7 +194,7 @@ class Liveness(RuleBasedStateMachine):
         file = f"{len(self.dropped):03}.txt"
         text = f"file {len(self.dropped)}"
         if self.house.drop(name, file, text):
-            self.dropped[file] = (name, text)
+            self.dropped[file] = (name, text, self.house.served(name).id)
             return file
         return None
 
@@ -216,6 +216,17 @@ class Liveness(RuleBasedStateMachine):
         self.house.client_dir.save(IDS[name], server=self.house.rooms[name].server, key=key, agent="me")
         self.house.place.error = place
 
+    @rule(name=NAMES, other=st.booleans())
+    def a_hand_gives_the_name_to_another_session(self, name, other):
+        """Or, in time or by the calm, back to its own."""
+        self._fault("another id")
+        self.house.serve(name, (self.house.other_rooms if other else self.house.rooms)[name])
+
+    @rule(name=NAMES)
+    def the_peer_speaks_in_the_other_session(self, name):
+        room = self.house.other_rooms[name]
+        room.say(f"bob elsewhere {len(room.accepted)}")
+
     @rule(seconds=SECONDS)
     def time_passes(self, seconds):
         self.house.sleep(seconds)
@@ -230,15 +241,18 @@ class Liveness(RuleBasedStateMachine):
         if not hasattr(self, "house") or (self.home / "volume").exists():
             return
         for name, room in self.house.rooms.items():
+            rooms = (room, self.house.other_rooms[name])
             lines = self.house.lines(name)
             assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1)), "a hole in the numbers"
             twice = [n for n, times in Counter(line.get("sentAt") for line in lines).items() if n and times > 1]
             assert not twice, f"doubled in: {twice}"
             places = self.house.places(name)
-            said = Counter(room.said())
-            for file, (session, text) in self.dropped.items():
+            said = Counter(text for room in rooms for text in room.said())
+            texts = {it.id: set(it.said()) for it in rooms}
+            for file, (session, text, meant) in self.dropped.items():
                 if session != name:
                     continue
+                assert all(text not in texts[it] for it in texts if it != meant), f"{file} went elsewhere"
                 assert file in places, f"{file} is nowhere"
                 if places[file] == "sent":
                     receipt = self.house.note(name, file, "sent")
@@ -279,6 +293,9 @@ class Liveness(RuleBasedStateMachine):
         house = self.house
         house.reset()
         house.mount()
+        for name, room in house.rooms.items():
+            if house.served(name) is not room:
+                house.serve(name, room)
         if house.supervisor is None:
             house.start()
         began = house.loop.time()
@@ -306,10 +323,10 @@ class Liveness(RuleBasedStateMachine):
 
     def _reasons_are_true(self):
         """A file that was not sent says why, and the reasons are those that these faults give."""
-        for file, (name, _) in self.dropped.items():
+        for file, (name, *_) in self.dropped.items():
             if self.house.places(name)[file] == "failed":
                 error = self.house.note(name, file, "failed")
-                assert error["error"] in ("ambiguous", "refused", "expired", "gave_up"), error
+                assert error["error"] in ("ambiguous", "refused", "expired", "gave_up", "session_changed"), error
 
 
 # Courses that once failed, and what they found.

@@ -200,7 +200,7 @@ class Keeping:
             # So that a file can be dropped and an inbox waited for before the daemon has come to it.
             recognise(self._config.root, self._config.client_dir)
             folder.make()
-            serving.point(self._state, got.session, folder.path)
+            serving.point(self._state, got.session, folder.path, anew=True)
         except UserError as fault:
             say(f"warning: {fault}")
         except OSError as fault:
