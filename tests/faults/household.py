@@ -321,6 +321,13 @@ class Household:
         current = next(it.id for it in self.config.sessions if it.name == name)
         return next(room for room in self.all_rooms if room.id == current)
 
+    def meant(self, name: str) -> str:
+        """The session that a file is for; empty where it had this name while no daemon could see that."""
+        runner = self.supervisor.runners.get(name) if self.supervisor is not None else None
+        room = self.served(name)
+        seen = room.id == runner.session.id if runner is not None else not self.other_rooms[name].members
+        return room.id if seen else ""
+
     def kill(self) -> None:
         """As by kill -9: nothing is written down."""
 
