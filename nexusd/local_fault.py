@@ -24,15 +24,35 @@ def said(fault: Exception, path: str) -> str:
 
 def sentence(fault: OSError, path: str) -> str:
     """The same for an error of the operating system."""
-    where = path
-    named = os.fsdecode(fault.filename) if isinstance(fault.filename, str | bytes) else ""
-    if named.startswith(f"{path}/"):
-        where = named
-    what, remedy = _told(fault, path)
+    where, place = _place(fault, path)
+    if fault.errno == errno.ENOTDIR and not os.path.isdir(stands := _existing(where)):
+        where = stands
+    what, remedy = _told(fault, place, where)
     return f"{where}: {what}; {remedy}"
 
 
-def _told(fault: OSError, path: str) -> tuple[str, str]:
+def _place(fault: OSError, path: str) -> tuple[str, str]:
+    """What a fault is about, and the place that a person is to look at.
+
+    It may be elsewhere than where it was met: below `client_dir`, whose folders of sessions bear their secret ids.
+    """
+    for name in (fault.filename2, fault.filename):  # of two the second is the real one, the first only stood beside it
+        named = os.fsdecode(name) if isinstance(name, str | bytes) else ""
+        if named.startswith(f"{path}/"):
+            return named, path
+        if named != path and os.path.isabs(named) and not named.startswith("/proc/"):
+            elsewhere = named.rpartition("/sessions/")[0] or os.path.dirname(named)
+            return elsewhere, elsewhere
+    return path, path
+
+
+def _existing(path: str) -> str:
+    while not os.path.lexists(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    return path
+
+
+def _told(fault: OSError, path: str, where: str) -> tuple[str, str]:
     number = fault.errno
     if number in _FULL:
         if _no_inodes(path):
@@ -42,6 +62,11 @@ def _told(fault: OSError, path: str) -> tuple[str, str]:
         return "the file system is read-only", f"mount it writable again; to see why it is so: dmesg; findmnt -T {path}"
     if number in _RIGHTS:
         return f"this account (uid {os.geteuid()}) may not use it", f"give it back: chown -R {os.geteuid()} {path}"
+    if number == errno.EISDIR or (number == errno.ENOTDIR and os.path.lexists(where)):
+        return (
+            "it is a folder" if number == errno.EISDIR else "it is no folder",
+            f"move it away: mv {where} {where}.old",
+        )
     if number in _GONE:
         return "it is not there", f"mount its volume, or make it: mkdir -p -m 700 {path}"
     if number in _OPEN_FILES:
@@ -54,10 +79,8 @@ def _told(fault: OSError, path: str) -> tuple[str, str]:
 
 
 def _no_inodes(path: str) -> bool:
-    while not os.path.exists(path) and os.path.dirname(path) != path:
-        path = os.path.dirname(path)
     try:
-        found = os.statvfs(path)
+        found = os.statvfs(_existing(path))
     except OSError:
         return False
     return found.f_files > 0 and found.f_favail == 0 and found.f_bavail > 0

@@ -38,7 +38,7 @@ def held_folder(path: str) -> Iterator[str]:
     except OSError as fault:
         if fault.errno not in (errno.ELOOP, errno.ENOTDIR):
             raise
-        raise UserError("folder_not_ours", f"{path} is not a folder but a link or a file; move it away") from None
+        raise _no_folder(path) from None
     try:
         yield f"/proc/self/fd/{fd}"
     finally:
@@ -90,14 +90,20 @@ def replace_or_overwrite(path: str, data: bytes) -> None:
 
 
 def private_folder(path: str) -> None:
-    """Make the folder and its parents, 0700 whatever the umask; one that exists is left as it is."""
+    """Make the folder and its parents, 0700 whatever the umask; one that exists is left as it is.
+
+    OSError; UserError where a file or a broken link stands there.
+    """
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
     if parent and parent != path:
         private_folder(parent)
-    with contextlib.suppress(FileExistsError):
+    try:
         os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise _no_folder(path) from None
     if parent:
         fsync_folder(parent)
 
@@ -108,5 +114,12 @@ def read_small(path: str, limit: int = 1 << 20) -> bytes | None:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    with open(fd, "rb") as file:
-        return file.read(limit)
+    try:
+        with open(fd, "rb") as file:
+            return file.read(limit)
+    except OSError as fault:  # which has no name, or the descriptor's
+        raise OSError(fault.errno, fault.strerror, path) from None
+
+
+def _no_folder(path: str) -> UserError:
+    return UserError("folder_not_ours", f"{path} is not a folder but a link or a file; move it away")

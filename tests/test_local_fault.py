@@ -1,0 +1,56 @@
+"""An error of this machine names the place that it is about, and what mends it; never a secret id."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from nexusd.local_fault import sentence
+from nexusd.spool import atomic
+
+ROOT = "/srv/nexus/chat"
+
+
+def fault(number: int, *names: str) -> OSError:
+    return OSError(number, os.strerror(number), names[0] if names else None, None, *names[1:])
+
+
+@pytest.mark.parametrize(
+    ("names", "where"),
+    [
+        ([], ROOT),
+        ([ROOT], ROOT),
+        ([f"{ROOT}/outbox"], f"{ROOT}/outbox"),
+        ([f"{ROOT}/.5e.tmp", f"{ROOT}/state.json"], f"{ROOT}/state.json"),
+        (["/proc/self/fd/9/x"], ROOT),
+        (["/home/me/.config/messaging/nexusd.lock"], "/home/me/.config/messaging"),
+        ([f"/home/me/.config/messaging/sessions/{'5e' * 24}/key"], "/home/me/.config/messaging"),
+    ],
+)
+def test_it_names_the_place_that_it_is_about(names, where):
+    said = sentence(fault(errno.EROFS, *names), ROOT)
+    assert said.startswith(f"{where}: the file system is read-only; ")
+    assert said.endswith(f"findmnt -T {where if not where.startswith(ROOT) else ROOT}")
+
+
+def test_a_file_where_a_folder_should_be_is_named_and_not_called_absent(tmp_path):
+    (tmp_path / "sending").write_text("")
+    with pytest.raises(NotADirectoryError) as met:
+        os.listdir(tmp_path / "sending" / "x")
+    wrong = tmp_path / "sending"
+    assert sentence(met.value, str(tmp_path)) == f"{wrong}: it is no folder; move it away: mv {wrong} {wrong}.old"
+
+
+def test_what_was_taken_away_a_moment_ago_is_called_absent():
+    assert ": it is not there; " in sentence(fault(errno.ENOTDIR, f"{ROOT}/outbox"), ROOT)
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    path = f"{tmp_path}/state.json"
+    os.mkdir(path)
+    for use in (atomic.read_small, lambda path: atomic.replace(path, b"")):
+        with pytest.raises(IsADirectoryError) as met:
+            use(path)
+        assert sentence(met.value, str(tmp_path)) == f"{path}: it is a folder; move it away: mv {path} {path}.old"
