@@ -223,3 +223,31 @@ def test_no_secret_is_shown(pair):
     session = next(alice.client_dir.joinpath("sessions").iterdir())
     ran = alice.command("status", check=False)
     assert session.name not in ran.stdout + ran.stderr
+
+
+def test_files_that_wait_where_no_session_is_are_said_until_they_are_taken_care_of(pair, relay):
+    """A session's file renamed by hand, or a script that still drops files for one that was removed."""
+    alice, bob = pair
+    well(alice)
+    files = alice.home / "sessions.d"
+    (files / "chat.toml").rename(files / "talk.toml")
+    until(lambda: [s["session"] for s in status(alice)[1]["sessions"]] == ["talk"])
+    alice.drop("chat", "late.txt", "to nobody")
+    folder = alice.folder("chat")
+    code, seen = status(alice)
+    assert code == 1
+    assert seen["troubles"][-1].startswith(f"1 unsent in {folder}, and no session is called chat")
+    assert [(place["folder"], place["unsent"]) for place in seen["unserved"]] == [(str(folder), 1)]
+    assert status(alice, "talk")[1]["unserved"] == []
+    found = json.loads(alice.command("doctor", check=False).stdout)["findings"]
+    assert [one["level"] for one in found if one["what"] == f"folder {folder}"] == ["warn"]
+    (files / "talk.toml").rename(files / "chat.toml")
+    until(lambda: bob.texts("chat") == ["to nobody"])
+    assert well(alice)["unserved"] == []
+
+
+def test_a_persons_own_folder_beside_the_sessions_is_not_looked_at(pair):
+    alice, _ = pair
+    (alice.root / "project" / "outbox").mkdir(parents=True)
+    (alice.root / "project" / "outbox" / "x").write_text("not ours")
+    assert well(alice)["unserved"] == []

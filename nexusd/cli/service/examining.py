@@ -63,7 +63,7 @@ def _daemon(named: str | None) -> Iterator[Finding]:
     seen = overview(named)
     seen["sessions"], rejected = [], seen["config"]["rejected"]
     seen["config"]["rejected"] = []  # said by itself
-    daemon, place = seen["daemon"], seen.pop("rootError")
+    daemon, place, unserved = seen["daemon"], seen.pop("rootError"), seen.pop("unserved")
     if place is not None:
         what, _, remedy = place.partition("; ")
         yield bad("root", what, remedy or "nexusd init --help")
@@ -72,6 +72,9 @@ def _daemon(named: str | None) -> Iterator[Finding]:
             yield bad("daemon", trouble, f"kill -{'CONT' if daemon['halted'] else '9'} {daemon['pid']}")
         else:
             yield warn("daemon", trouble, "nexusd run")
+    for left in unserved:
+        why = f"{left['unsent']} unsent, and no session has this folder: nobody sends them"
+        yield warn(f"folder {left['folder']}", why, "move them to where they belong, or nexusd add --help")
     if daemon["running"] and not daemon["stuck"]:
         pid = f"as pid {daemon['pid']}" if daemon["pid"] else "and waits"
         yield ok("daemon", f"it runs {pid}{', with an older configuration' if rejected else ''}")

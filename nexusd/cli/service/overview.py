@@ -12,6 +12,7 @@ import tomllib
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from nexusd.cli.service import counted
 from nexusd.clientdir import ClientDir
 from nexusd.config.keys import BY_NAME
 from nexusd.config.load import config_file, load
@@ -39,15 +40,15 @@ def overview(named: str | None) -> dict[str, Any]:
         faults = faults or [str(fault) for fault in report.get("rejected") or []]
     reported = report.get("sessions") if daemon["running"] and not daemon["stuck"] else None
     reported = reported if isinstance(reported, dict) else {}
+    names = _names(config, report, root)
     return {
         "daemon": daemon,
         "config": {"file": config_file(named), "inForce": report.get("config"), "rejected": faults},
         "root": root,
         "rootError": place,
         "servers": report.get("servers") if daemon["running"] else {},
-        "sessions": [
-            _session(root, name, reported.get(name), report.get("at"), place) for name in _names(config, report, root)
-        ],
+        "sessions": [_session(root, name, reported.get(name), report.get("at"), place) for name in names],
+        "unserved": list(_unserved(root, names)) if config is not None and place is None else [],
     }
 
 
@@ -169,8 +170,7 @@ def _session(root: str, name: str, reported: object, report_at: object, place: s
     state, error = told.get("state") or view.get("state") or "unknown", told.get("lastError", view.get("lastError"))
     if place is not None:
         state, error = "blocked", place
-    unsent = [*_times(folder.outbox), *_claimed(folder.sending)]
-    failed = list(_times(folder.failed, layout.ERROR))
+    unsent, failed = counted.unsent(folder), counted.failed(folder)
     expires_in = age(view.get("expiresAt"))
     return {
         **view,
@@ -180,11 +180,20 @@ def _session(root: str, name: str, reported: object, report_at: object, place: s
         "folder": folder.path,
         "expiresIn": None if expires_in is None else round(-expires_in),
         "unsent": len(unsent),
-        "oldestUnsent": _oldest(unsent),
+        "oldestUnsent": counted.oldest(unsent),
         "failed": len(failed),
-        "oldestFailed": _oldest(failed),
+        "oldestFailed": counted.oldest(failed),
         "newestFailed": round(time.time() - max(failed)) if failed else None,
     }
+
+
+def _unserved(root: str, names: list[str]) -> Iterator[dict[str, Any]]:
+    """The folders below the root in which files wait, and which no session has: nobody sends those."""
+    with contextlib.suppress(OSError):
+        for name in sorted(set(os.listdir(root)) - set(names)):
+            folder = layout.SessionFolder(root, name)
+            if os.path.isdir(folder.own) and (waiting := counted.unsent(folder)):
+                yield {"folder": folder.path, "unsent": len(waiting), "oldestUnsent": counted.oldest(waiting)}
 
 
 def _is_older(path: str, report_at: object) -> bool:
@@ -193,37 +202,6 @@ def _is_older(path: str, report_at: object) -> bool:
     with contextlib.suppress(OSError):
         written = time.time() - os.stat(path).st_mtime
     return written is None or reported is None or written > reported
-
-
-def _times(path: str, note: str | None = None) -> Iterator[float]:
-    """When each file was dropped; with `note` (what its name ends in) when that was written beside it."""
-    try:
-        names = os.listdir(path)
-    except OSError:
-        return
-    for name in names:
-        if layout.is_unfinished(name) or (note and name.endswith(note)):
-            continue
-        with contextlib.suppress(OSError):
-            dropped = os.lstat(os.path.join(path, name))
-            yield dropped.st_mtime if note is None else _noted(os.path.join(path, name + note), dropped.st_ctime)
-
-
-def _noted(path: str, otherwise: float) -> float:
-    try:
-        return os.lstat(path).st_mtime
-    except OSError:
-        return otherwise
-
-
-def _claimed(sending: str) -> Iterator[float]:
-    with contextlib.suppress(OSError):
-        for unique in os.listdir(sending):
-            yield from _times(os.path.join(sending, unique))
-
-
-def _oldest(times: list[float]) -> int | None:
-    return round(time.time() - min(times)) if times else None
 
 
 def read(path: str) -> dict[str, Any]:

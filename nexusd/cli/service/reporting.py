@@ -33,7 +33,8 @@ def status_arguments(parser: ArgumentParser) -> None:
     parser.epilog = (
         "Exit status 0 when all is well; 1 when something needs a person: the daemon is not running or stuck, its "
         "configuration was rejected, a session is skipped, blocked, expired, evicted, left, stopped or soon to expire, "
-        "a server was not reached or a file not sent for ten minutes, or a file came to failed/ within a day."
+        "a server was not reached or a file not sent for ten minutes, a file waits where no session is, or one came to "
+        "failed/ within a day."
     )
 
 
@@ -59,6 +60,7 @@ def _look(args: Namespace) -> dict[str, Any]:
             known = f"did you mean {' or '.join(near)}?" if near else "see nexusd status for what there is"
             raise UserError("unknown_session", f"no session is called {args.name[:80]!r}; {known}", exit_status=2)
         seen["sessions"] = [session for session in seen["sessions"] if session["session"] == args.name]
+        seen["unserved"] = []
     seen["troubles"] = troubles(seen)
     return {"ok": not seen["troubles"], **seen}
 

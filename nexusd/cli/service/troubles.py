@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from nexusd.cli.service.overview import age
@@ -13,7 +14,8 @@ OVERDUE = 0.1  # of the time to live: with so little left, all attempts to renew
 
 def troubles(seen: dict[str, Any]) -> list[str]:
     """Sentences, the worst first; none when all is well."""
-    return [*_daemon(seen), *(f"{s['session']}: {said}" for s in seen["sessions"] for said in _session(seen, s))]
+    sessions = (f"{s['session']}: {said}" for s in seen["sessions"] for said in _session(seen, s))
+    return [*_daemon(seen), *sessions, *map(_unserved, seen.get("unserved", ()))]
 
 
 def span(seconds: float) -> str:
@@ -74,3 +76,11 @@ def _session(seen: dict[str, Any], session: dict[str, Any]) -> list[str]:
     if (failed := session["newestFailed"]) is not None and failed <= RECENT:
         found.append(f"{session['failed']} in failed/; the reasons stand beside them, then nexusd release {name} FILE")
     return found
+
+
+def _unserved(place: dict[str, Any]) -> str:
+    name = os.path.basename(place["folder"])
+    return (
+        f"{place['unsent']} unsent in {place['folder']}, and no session is called {name}: "
+        f"nobody sends them; move them to where they belong, or add a session of this name"
+    )
