@@ -38,7 +38,7 @@ def held_folder(path: str) -> Iterator[str]:
     except OSError as fault:
         if fault.errno not in (errno.ELOOP, errno.ENOTDIR):
             raise
-        raise _no_folder(path) from None
+        raise UserError("folder_not_ours", f"{path} is not a folder but a link or a file; move it away") from None
     try:
         yield f"/proc/self/fd/{fd}"
     finally:
@@ -90,10 +90,7 @@ def replace_or_overwrite(path: str, data: bytes) -> None:
 
 
 def private_folder(path: str) -> None:
-    """Make the folder and its parents, 0700 whatever the umask; one that exists is left as it is.
-
-    OSError; UserError where a file or a broken link stands there.
-    """
+    """Make the folder and its parents, 0700 whatever the umask; one that exists is left as it is. OSError."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
@@ -103,7 +100,7 @@ def private_folder(path: str) -> None:
         os.mkdir(path, 0o700)
     except FileExistsError:
         if not os.path.isdir(path):
-            raise _no_folder(path) from None
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
     if parent:
         fsync_folder(parent)
 
@@ -119,7 +116,3 @@ def read_small(path: str, limit: int = 1 << 20) -> bytes | None:
             return file.read(limit)
     except OSError as fault:  # which has no name, or the descriptor's
         raise OSError(fault.errno, fault.strerror, path) from None
-
-
-def _no_folder(path: str) -> UserError:
-    return UserError("folder_not_ours", f"{path} is not a folder but a link or a file; move it away")
