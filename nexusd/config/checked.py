@@ -15,7 +15,7 @@ from nexusd.config.keys import BY_NAME, KEYS
 from nexusd.config.place import read
 from nexusd.config.records import SessionConfig, Settings
 from nexusd.errors import UserError
-from nexusd.spool.layout import NAME
+from nexusd.spool.layout import NAME, REPORT
 from nexusd.wire.address import server_url
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Checker:
             self.fault(
                 place.path,
                 place.table,
-                f"{name!r} cannot name a session: use a-z 0-9 . _ - (at most 64, a-z 0-9 first)",
+                f"{name!r} cannot name a session: use a-z 0-9 . _ - (at most 64, a-z 0-9 first; not {REPORT})",
             )
             return None
         if not isinstance(given, dict):

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from nexusd.errors import UserError
 from nexusd.spool import atomic
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+REPORT = "daemon.json"
+NAME = re.compile(rf"(?!{re.escape(REPORT)}$)[a-z0-9][a-z0-9._-]{{0,63}}")
 LONGEST_NAME = 200  # bytes of a dropped file's name; sent/NAME.receipt.json must still fit in 255
 RECEIPT = ".receipt.json"
 ERROR = ".error.json"
@@ -127,4 +128,4 @@ def root_id_file(root: str) -> str:
 
 def report_file(root: str) -> str:
     """What the daemon says of itself, for `nexusd status`."""
-    return os.path.join(root, "daemon.json")
+    return os.path.join(root, REPORT)

@@ -404,6 +404,16 @@ def test_case_148_a_name_that_turns_out_to_hold_the_new_sessions_id_is_not_used(
     assert add(me, "other", "--id", "-", stdin=odd)[0] == 0
 
 
+@pytest.mark.parametrize("name", ["daemon.json", "notes"])
+def test_a_name_for_which_no_folder_can_be_made_is_refused_before_anything_is_asked(me, server, name):
+    me.root.mkdir()
+    (me.root / "notes").write_text("a person's own")
+    status, said, _ = add(me, name, "--code", CODE)
+    assert (status, said["error"]) == (1, "bad_name")
+    assert server.asked == []
+    assert add(me, "other", "--code", CODE)[0] == 0
+
+
 # ---- case 153: other sessions' files
 
 

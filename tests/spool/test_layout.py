@@ -10,13 +10,14 @@ from nexusd.spool import layout
 from nexusd.spool.layout import SessionFolder
 
 
-@pytest.mark.parametrize("name", ["a", "research", "0", "a.b_c-d", "x" * 64])
+@pytest.mark.parametrize("name", ["a", "research", "0", "a.b_c-d", "x" * 64, "daemon", "daemon.jsonl"])
 def test_a_session_may_be_called(name):
     assert layout.NAME.fullmatch(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", ".nexusd", "-x", "_x", "A", "a/b", "a b", "é", "x" * 65, "a\n", "a\0", "../x"]
+    "name",
+    ["", ".", "..", ".nexusd", "-x", "_x", "A", "a/b", "a b", "é", "x" * 65, "a\n", "a\0", "../x", "daemon.json"],
 )
 def test_a_session_may_not_be_called(name):
     assert not layout.NAME.fullmatch(name)

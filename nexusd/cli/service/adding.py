@@ -22,7 +22,7 @@ from nexusd.config.concealed import Ids
 from nexusd.config.load import load
 from nexusd.config.values import duration
 from nexusd.errors import RequestError, UserError
-from nexusd.spool.layout import NAME
+from nexusd.spool.layout import NAME, REPORT
 from nexusd.wire.address import server_url
 
 if TYPE_CHECKING:
@@ -154,7 +154,10 @@ class _Adding:
                 "bad_name", "this name holds a session's id, which is a secret, and names are shown; take another name"
             )
         if not NAME.fullmatch(name):
-            raise UserError("bad_name", f"{name[:80]!r} cannot name a folder here: use a-z 0-9 . _ - only")
+            raise UserError("bad_name", f"{name[:80]!r} cannot name a folder here: use a-z 0-9 . _ - (not {REPORT})")
+        folder = os.path.join(config.root, name)
+        if os.path.lexists(folder) and not os.path.isdir(folder):
+            raise UserError("bad_name", f"{folder} is there and is no folder; move it away, or take another name")
         if name in config.skipped:
             raise UserError("name_taken", f"there is a session called {name}, which is broken: {config.skipped[name]}")
         if any(known.name == name for known in config.sessions) or os.path.lexists(self._keeping.file):
