@@ -68,6 +68,23 @@ def test_order_is_by_the_nanosecond(place, outbox):
     assert ready(outbox) == ["z", "y", "x", "w"]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["part-1", "part-2", "part-10", "part-100"],
+        ["1.txt", "2.txt", "09.txt", "10.txt"],
+        ["m9-2", "m9-10", "m10-1"],
+        ["01KABC9ZZ10", "01KABC9ZZ9A"],  # ULIDs have an order of their own
+        ["a1000000000", "a999999999999"],
+    ],
+)
+def test_of_one_moment_names_go_by_their_numbers(place, outbox, names):
+    """A loop writes several files within one tick of the file system's clock."""
+    for name in sorted(names, reverse=True):
+        drop(place, name)
+    assert ready(outbox) == names
+
+
 def test_an_empty_outbox_is_waited_for_by_nobody(outbox):
     look = outbox.look(0)
     assert (list(look.ready), look.refused, look.waiting, look.again_in) == ([], [], 0, None)
