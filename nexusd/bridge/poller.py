@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from nexusd.bridge.entry import enter, keep_record
 from nexusd.bridge.expiry import ask_again
 from nexusd.bridge.link import now
 from nexusd.bridge.states import Status
-from nexusd.errors import RequestError
+from nexusd.errors import Fate, RequestError
 from nexusd.spool import line
 from nexusd.wire.budget import Turn
 
@@ -40,11 +41,14 @@ class Poller:
         self._stirred_at: float | None = None  # the last message either way; None: none in this life
         self._asked_at = now()
         self._looked_back_at: float | None = None
+        self._looked_before: float | None = None  # the time before the last
         self._suspicious = True  # there is reason to think that the server restarted, also while we were away
         self._restarts = session.link.restarts  # of the server, as far as we have looked
-        self._failed = False  # the last poll did: an outage, in which anything may have happened
+        self._failed = False  # the last poll did
+        self._outage = False  # one did since the last look back that succeeded: anything may have happened
         self._look_failed = False  # the last look did, and no ordinary poll since
         self._looking = False  # the last poll was a look back
+        self._bare = False  # the server shows a greeting at most: if it has restarted, its next message is below ours
         self._was_held = False  # the last poll asked to be held back
         self._long: asyncio.Task[Batch] | None = None  # a poll that the server holds back until something comes
 
@@ -78,17 +82,25 @@ class Poller:
                 if batch is not None and not whole and batch.messages:
                     await session.link.look_for_a_restart()
         except RequestError as fault:
-            self._look_failed, self._failed = self._looking and not self._failed, True
+            self._note_failure(fault)
             return await membership.failed(session, fault, Turn.POLL)
+        if self._failed:
+            self._failed, self._suspicious = False, True
+        self._outage = self._outage and not whole
         if batch is None or (not whole and batch.messages and self._look_due()):
             return 0.0  # what a restarted server says first comes before what it says now: look back first
         return await self._taken_in(batch, whole=whole, rereading=rereading)
 
+    def _note_failure(self, fault: RequestError) -> None:
+        """A poll failed: an outage, behind which a look back is due."""
+        self._look_failed = self._looking and not self._failed
+        if self._looking and fault.fate is Fate.NOT_SENT and fault.status is None:
+            self._look_failed, self._looked_back_at = False, self._looked_before  # nobody was asked
+        self._failed = self._outage = True
+
     async def _taken_in(self, batch: Batch, *, whole: bool, rereading: bool) -> float:
         """What came is on the disk; the seconds until the next poll."""
         session = self._session
-        if self._failed:
-            self._failed, self._suspicious = False, True
         session.lifetime.correct()
         if await self._receive(batch, whole=whole, rereading=rereading):
             self.stir()
@@ -99,6 +111,8 @@ class Poller:
         if batch.cut or session.state.reread or await self._may_hold(batch):
             return 0.0
         interval = self._interval * self._rng.uniform(1 - SPREAD, 1 + SPREAD)
+        if self._outage:  # a server that restarted meanwhile may say what is hidden from us till then
+            interval = min(interval, self._look_in())
         return min(interval, UNLEARNED) if session.link.unlearned else interval
 
     async def _may_hold(self, batch: Batch) -> bool:
@@ -112,11 +126,15 @@ class Poller:
 
         The reasons: an outage, which the time before our start is too, and an uptime that fell.
         """
+        return self._look_in() <= 0
+
+    def _look_in(self) -> float:
+        """Seconds until then."""
         if self._looked_back_at is None:
-            return True
-        since = now() - self._looked_back_at
-        reason = self._suspicious or self._restarts != self._session.link.restarts
-        return since >= (SOONEST if reason and not self._look_failed else LOOK_BACK)
+            return 0.0
+        reason = self._suspicious or self._outage or self._restarts != self._session.link.restarts
+        after = SOONEST if reason and not self._look_failed else LOOK_BACK
+        return max(0.0, self._looked_back_at + after - now())
 
     def _worth(self) -> float:
         return pace.worth(now() - self._asked_at, self._interval)
@@ -134,17 +152,20 @@ class Poller:
         The batch is None when a long poll was hung up.
         """
         session, state = self._session, self._session.state
-        due = self._look_due()
+        due = self._look_due() and (not self._failed or self._looked_back_at is None)
         look = state.reread or due
         self._looking = look
-        whole = look or state.cursor is None  # where nothing was ever said there is no cursor to ask from
+        whole = look or state.cursor is None or self._bare  # where nothing was said there is no cursor to ask from
         members = due or session.members is None
-        after = None if whole else state.cursor
+        after = None if look or state.cursor is None else 0 if self._bare else state.cursor
         self._asked_at = now()
-        wait = 0 if look else session.link.long_poll()
+        wait = 0 if look or self._failed else session.link.long_poll()
+        if self._outage:
+            wait = min(wait, math.ceil(self._look_in()))
         self._was_held = wait > 0
         if look:
-            self._looked_back_at = now()  # also if it fails: ordinary polls go on, and it is not repeated at once
+            # Also if it fails: ordinary polls go on, and it is not repeated at once.
+            self._looked_before, self._looked_back_at = self._looked_back_at, now()
             self._restarts = session.link.restarts
         if wait:
             batch = await self._held(after, wait)
@@ -178,6 +199,7 @@ class Poller:
             return False
         known = session.known()
         if whole:  # its messages tell whether it restarted; an empty or a new one may not yet
+            self._bare = not batch.cut and all(m.cursor == 0 for m in batch.messages)
             self._suspicious = self._suspicious and state.cursor is not None and not sift.same_life(batch, known)
         again = whole and (state.reread or sift.restarted(batch, known))
         self._suspicious = self._suspicious and not again

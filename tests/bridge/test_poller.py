@@ -215,6 +215,57 @@ def test_case_118_a_restart_while_we_were_away_is_noticed_within_a_minute(run):
     run(main)
 
 
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize(("outages", "within"), [(1, 10), (2, poller.SOONEST)])
+def test_case_118_after_a_short_outage_what_a_restarted_server_says_is_heard_soon(run, held, outages, within):
+    """The first poll that succeeds is not held back, and the next one looks back, or as soon as it may."""
+
+    async def main(world: World):
+        world.is_in()
+        world.server.holds = held
+        for n in range(3):
+            world.server.say(f"old {n}")
+        await world.live(200, close=False)
+        for n in range(outages):
+            world.server.restart()
+            world.server.fail("poll", unreachable(), unreachable())
+            world.runner._poller.hang_up()  # its connection is gone
+            world.runner.poll.wake()
+            await world.live(5, close=False)
+            world.server.say(f"new {n}")
+        await world.live(within, close=False)
+        assert world.heard()[-1] == f"new {outages - 1}"
+
+    run(main, poll_interval='"5s"')
+
+
+def test_case_118_the_first_message_of_a_server_that_was_empty_at_the_look_back_is_heard_at_once(run):
+    """Its cursor is below ours: where polls are held, one that asks from ours would not show it."""
+
+    async def main(world: World):
+        world.is_in()
+        world.server.holds = True
+        world.server.say("welcome", "system", cursor="0")
+        for n in range(3):
+            world.server.say(f"old {n}")
+        await world.live(200, close=False)
+        greeting = world.server.messages[0]
+        world.server.restart()
+        world.server.messages.append(greeting)  # a greeting comes back with the session
+        world.server.fail("poll", unreachable())
+        world.runner._poller.hang_up()
+        await world.live(40, close=False)
+        before = len(world.server.asked("poll"))
+        await world.live(100, close=False)
+        assert len(world.server.asked("poll")) - before <= 4  # held, and a look from the very first
+        world.server.say("new")
+        await world.live(1, close=False)
+        assert world.heard()[-1] == "new"
+        assert world.notices() == ["gap"]
+
+    run(main, poll_interval='"10m"')
+
+
 def test_case_118_a_look_back_that_fails_stops_no_ordinary_poll(run):
     async def main(world: World):
         world.is_in()
