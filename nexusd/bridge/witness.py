@@ -32,11 +32,12 @@ def proves_absence(batch: Batch, known: Known, *, above: int | None, anchor: str
     It does where this very poll shows another message that is known to be ours: then the server shows our own messages
     at this moment. And it must still show the `anchor` (an identity), a message from before the POST: a server that
     lost its memory since then shows it no more, and nothing else may tell that it did. Nor does it where anything
-    stands under our name above the intent: a server may not say `verified`.
+    stands under our name above the intent (a server may not say `verified`), or nothing at its very cursor: an answer
+    may have named one that never was, and all that came since is below it.
     """
     start = -1 if above is None else above
     named = [m for m in batch.messages if m.agent_id == known.agent]
-    if any((m.cursor or 0) > start for m in named):
+    if any((m.cursor or 0) > start for m in named) or all(m.cursor != above for m in batch.messages):
         return False
     if not any((known.keyed and m.verified) or m.id in known.sent for m in named):
         return False

@@ -232,6 +232,35 @@ def test_a_server_that_has_restarted_unseen_proves_no_absence(run, restarts):
     run(main)
 
 
+@pytest.mark.parametrize("wrong", [True, False])
+def test_an_answer_that_names_a_cursor_that_never_was_makes_no_later_file_double_unsaid(run, wrong):
+    """What was sent since is below that cursor, and so is not seen; that proves nothing."""
+
+    async def main(world: World):
+        world.is_in()
+        world.drop("first", "first")
+        await world.live(31, close=False)
+        real = world.server.send
+
+        async def send(*given, **more):
+            sent = await real(*given, **more)
+            return sent._replace(cursor=10**25) if wrong else sent
+
+        world.server.send = send
+        world.drop("second", "second")
+        await world.live(31, close=False)
+        world.server.send = real
+        world.server.lose("send")
+        world.drop("x", "hello")
+        await world.live(300)
+        doubled = world.server.texts().count("hello") > 1
+        assert doubled is wrong
+        assert world.receipt("x")["possibleDuplicate"] is wrong
+        assert world.receipt("x")["confirmed"] == ("answer" if wrong else "echo")
+
+    run(main)
+
+
 @pytest.mark.parametrize("end", [refusal(413), refusal(400, "invalid_request")])
 def test_whatever_ends_a_file_that_may_have_arrived_says_so(run, end):
     async def main(world: World):
