@@ -27,9 +27,7 @@ async def enter(session: Session) -> None:
         session.is_now(recorded, session.client_dir.key(session.id))
         return
     if session.state.joined:
-        await end(
-            session, Event.LEFT, "the session was left by hand: its local record is gone; `nexusd add` enters again"
-        )
+        await end(session, Event.LEFT, left_by_hand(session))
         return
     agent = session.settings.agent_id
     if agent is None:
@@ -88,6 +86,14 @@ def keep_record(session: Session) -> None:
     session.unsaved = None
     session.state.joined, session.state.joining = True, ""
     session.standing.cleared(RECORD)
+
+
+def left_by_hand(session: Session) -> str:
+    """What is said of a session that somebody has left here."""
+    name = session.name
+    return (
+        f"the session was left by hand; to be in it again: nexusd remove {name}, then nexusd add {name} with a new code"
+    )
 
 
 async def _entered_without_an_answer(session: Session, agent: str) -> None:

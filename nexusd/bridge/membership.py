@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nexusd import by_hand
 from nexusd.bridge.ending import end
-from nexusd.bridge.entry import entered, recorded_agent
+from nexusd.bridge.entry import entered, left_by_hand, recorded_agent
 from nexusd.bridge.expiry import gone
 from nexusd.bridge.link import now
 from nexusd.bridge.states import Event
@@ -89,7 +89,7 @@ async def _hand(session: Session) -> float | None:
     if recorded is None and not session.state.joined:
         return None
     if recorded is None or by_hand.is_leaving(session.client_dir, session.id):
-        await end(session, Event.LEFT, "the session was left by hand; `nexusd add` enters it again")
+        await end(session, Event.LEFT, left_by_hand(session))
         return 0.0
     key = session.client_dir.key(session.id)
     if (recorded, key) == (session.agent, session.key):

@@ -153,6 +153,16 @@ def test_without_a_daemon_it_goes_by_http(nexus, daemon):
     assert "no daemon runs" not in nexus("send", "room", "hello", "--direct").err
 
 
+def test_a_daemon_that_runs_but_does_not_serve_this_session_is_no_daemon_to_be_started(nexus, daemon):
+    daemon.close()
+    daemon._serving = Serving(ClientDir(nexus.home))
+    daemon._serving.take_root(os.path.dirname(daemon.folder))
+    ran = nexus("send", "room", "hello")
+    assert "the daemon does not serve room" in ran.err
+    assert "nexusd status" in ran.err
+    assert "nexusd run" not in ran.err
+
+
 def test_an_outbox_that_is_not_there_says_what_to_do(nexus, daemon):
     os.rmdir(daemon.folder / "outbox")
     ran = nexus("send", "room", "hello")

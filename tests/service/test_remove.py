@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 
 import pytest
 
-from tests.world import until
+from tests.world import NEXUS, PATIENCE, until
 
 
 def removed(daemon, *words):
@@ -136,3 +138,22 @@ def test_files_that_wait_are_named_when_a_session_is_removed(pair, relay):
     ran, said = removed(alice, "chat")
     assert said["unsent"] == 1
     assert "files in it that are not sent yet: 1" in ran.stderr
+
+
+def test_the_way_back_that_is_told_after_a_leave_by_hand_works(pair, relay):
+    alice, bob = pair
+    environment = {**os.environ, "NEXUS_CLIENT_DIR": str(bob.client_dir), "NEXUSD_CONFIG": str(bob.config)}
+    said = subprocess.run(
+        [*NEXUS, "leave", "chat"], env=environment, capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    assert "left" in said.stderr + said.stdout
+    told = until(lambda: next((one["text"] for one in bob.inbox("chat") if one.get("notice") == "left"), None))
+    assert "nexusd remove chat, then nexusd add chat with a new code" in told
+    ran, _ = removed(bob, "chat")
+    assert "you are not in it" in ran.stderr
+    assert "still in it" not in ran.stderr
+    identity = next(path.name for path in (alice.client_dir / "sessions").iterdir())
+    link = relay.ask("PUT", "/v1/pair", json={"sessionId": identity}).json()["url"]
+    bob.add("chat", "--code", link)
+    alice.drop("chat", "again.txt", "welcome back")
+    until(lambda: bob.texts("chat")[-1:] == ["welcome back"])

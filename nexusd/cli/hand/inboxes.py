@@ -22,7 +22,11 @@ def folder_of(desk: Desk, session: str) -> str:
     """The folder that a session's inbox is in; UserError where no daemon has served that session."""
     folder = desk.folder(session)
     if folder is None:
-        raise UserError("no_inbox", "no daemon has served this session yet; add it with nexusd add, or use nexus poll")
+        raise UserError(
+            "no_inbox",
+            "no daemon serves this session: it was not added yet (nexusd add, or use nexus poll), or it was left; "
+            "then what came before stands in its folder's inbox.jsonl, and nexusd status NAME says where that is",
+        )
     if not os.path.isdir(folder):
         raise UserError("no_inbox", f"its folder {folder} is not there any more; nexusd run makes it again")
     return folder

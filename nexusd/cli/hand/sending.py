@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from nexusd.cli.hand import given
@@ -56,15 +57,17 @@ def send(args: Namespace) -> Verb:
 
 def _outbox(desk: Desk, args: Namespace, session: str) -> str | None:
     """The folder of the daemon that serves the session, unless the message is to go as somebody else or elsewhere."""
-    from nexusd.serving import is_served  # noqa: PLC0415 - not with --direct
+    from nexusd.serving import is_root_served, is_served  # noqa: PLC0415 - not with --direct
 
     folder = desk.folder(session)
     if folder is None:
         return None
     if not is_served(desk.state, session):
+        runs = is_root_served(desk.state, os.path.dirname(folder))
+        why, then = ("the daemon does not serve", "nexusd status") if runs else ("no daemon runs for", "nexusd run")
         say(
-            f"warning: no daemon runs for {desk.label(session) or 'this session'}, so this goes straight to the "
-            f"server, past the files that wait in {folder}/outbox; to start it: nexusd run"
+            f"warning: {why} {desk.label(session) or 'this session'}, so this goes straight to the server, past the "
+            f"files that wait in {folder}/outbox; {'to see why' if runs else 'to start it'}: {then}"
         )
         return None
     if args.agent_id and given.agent_id(args.agent_id) != desk.state.agent(session):

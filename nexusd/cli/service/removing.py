@@ -63,6 +63,9 @@ def remove(args: Namespace) -> Verb:
         say(f"{args.name} is served no longer; its folder with all messages stays: {folder.path}")
         if waiting:
             say(f"files in it that are not sent yet: {waiting}; they go out when it is served again")
+        if state.agent(session.id) is None:
+            say("you are not in it: it was left before, or never entered from here")
+            return 0
         say(f"you are still in it; nexus leave {args.name} leaves it")
         say(f"to have it served again: nexusd add {args.name} --alias {args.name}")
         return 0
