@@ -102,9 +102,7 @@ class NexusClient:
 
     async def session(self, session: str, *, fresh: bool = False) -> records.Session:
         """What the server says of a session. `fresh`: on a connection of its own, maybe to another of its nodes."""
-        return await self._record(
-            calls.session(session), lambda raw: records.Session.of({"sessionId": session, **raw}), fresh=fresh
-        )
+        return await self._record(calls.session(session), lambda raw: records.Session.of(raw, session), fresh=fresh)
 
     async def join(self, session: str, agent: str) -> records.Joined:
         """Enter a session."""
@@ -131,7 +129,7 @@ class NexusClient:
     async def renew(self, session: str, agent: str, *, ttl: int | None = None) -> records.Session:
         """Reset the session's time to live (`ttl` in seconds)."""
         call = calls.renew(session, agent, ttl=ttl)
-        return await self._record(call, lambda raw: records.Session.of({"sessionId": session, **raw}))
+        return await self._record(call, lambda raw: records.Session.of(raw, session))
 
     async def pair(self, session: str) -> records.PairingCode:
         """Ask for a pairing code."""

@@ -44,6 +44,16 @@ def _no_constant(name: str) -> None:
     raise ValueError(name)
 
 
+_OF_A_SESSION = {"sessionId", "state", "ttl", "maxAgents", "expiresAt", "agents", "creatorAgentId"}
+_OF_AN_ENTRY = {"sessionId", "sessionKey", "agentsOnline", "expiresAt"}
+
+
+def _spoken(raw: Raw, fields: set[str]) -> None:
+    """KeyError where a success holds nothing of what the protocol says: a gateway's `{"ok": true}` has done nothing."""
+    if not raw.keys() & fields:
+        raise KeyError(", ".join(sorted(fields)))
+
+
 class Lease(NamedTuple):
     """How long a session lives: `ttl` in seconds, `expires_at` in Unix seconds of the server's clock, or unknown."""
 
@@ -70,8 +80,14 @@ class Session(NamedTuple):
         return f"Session(lease={self.lease}, agents={self.agents}, creator={self.creator!r})"
 
     @classmethod
-    def of(cls, raw: Raw) -> Self:
-        """From `PUT /v1/sessions`, `GET /v1/sessions/:id` or a renewal; KeyError without an id."""
+    def of(cls, raw: Raw, session: str | None = None) -> Self:
+        """From `PUT /v1/sessions`, `GET /v1/sessions/:id` or a renewal; KeyError without an id.
+
+        `session`: the id that was asked about, which a reply need not repeat.
+        """
+        if session is not None:
+            _spoken(raw, _OF_A_SESSION)
+            raw = {"sessionId": session, **raw}
         listed = raw.get("agents")
         agents = (
             tuple(
@@ -105,7 +121,9 @@ class Joined(NamedTuple):
 
     @classmethod
     def of(cls, raw: Raw) -> Self:
-        """From `POST …/join` or `POST /v1/pair/:code/claim`."""
+        """From `POST …/join` or `POST /v1/pair/:code/claim`; KeyError where it is neither's."""
+        if raw.get("status") not in ("joined", "claimed"):
+            _spoken(raw, _OF_AN_ENTRY)
         return cls(_maybe(raw, "sessionId"), _maybe(raw, "sessionKey"), Lease.of(raw), raw)
 
 

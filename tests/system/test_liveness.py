@@ -97,15 +97,20 @@ def test_case_106_a_gateway_that_answers_everything_for_a_while_costs_nothing(se
     assert alice.notices("chat") == []
 
 
-def test_case_106_a_gateway_at_the_first_join_is_no_leave(server, daemons):
+@pytest.mark.parametrize(
+    "answer", [status(403, b'{"error":"Forbidden"}'), status(200, b'{"ok":true}')], ids=["403", "200"]
+)
+def test_case_106_a_gateway_at_the_first_join_is_no_leave_and_no_entry(server, daemons, answer):
     alice = daemons("alice", server.url)
     session = server.create(ttl=600)
     alice.configure(sessions=f'[sessions.chat]\nid = "{session}"\n')
-    server.faults = lambda request: status(403, b'{"error":"Forbidden"}') if request.kind == "join" else None
+    server.faults = lambda request: answer if request.kind == "join" else None
     alice.start()
     until(lambda: alice.view("chat")["state"] == "backoff")
     server.faults = lambda _: None
     until(lambda: alice.view("chat")["state"] == "active", patience=60)
+    assert (alice.client_dir / "sessions" / session / "key").read_text().strip()
+    assert alice.notices("chat") == []
 
 
 def test_case_113_a_kill_during_the_join_needs_no_hand(server, daemons):

@@ -176,3 +176,19 @@ def test_an_answer_longer_than_was_read_is_not_believed():
     with pytest.raises(RequestError, match="longer than"):
         records.json_object(CALL, Answer(200, {}, b"{}", cut=True))
     assert records.json_object(CALL, Answer(200, {}, json.dumps({"a": 1}).encode())) == {"a": 1}
+
+
+@pytest.mark.parametrize("raw", [{}, {"ok": True}, {"status": "ok", "uptime": 5}, {"error": None}])
+def test_a_success_that_holds_nothing_of_the_protocol_is_none(raw):
+    """A gateway's: nothing was renewed, and nobody has entered."""
+    with pytest.raises(KeyError):
+        records.Session.of(raw, "s")
+    with pytest.raises(KeyError):
+        records.Joined.of(raw)
+
+
+@pytest.mark.parametrize("raw", [{"ttl": 60}, {"state": "active"}, {"expiresAt": None}, {"agents": []}])
+def test_any_word_of_the_protocol_is_enough_for_a_success(raw):
+    assert records.Session.of(raw, "s").session_id == "s"
+    assert records.Joined.of({"status": "joined"}).session_key is None
+    assert records.Joined.of({"agentsOnline": 2}).session_key is None
