@@ -61,7 +61,8 @@ def _told(fault: OSError, path: str, where: str) -> tuple[str, str]:
     if number == errno.EROFS:
         return "the file system is read-only", f"mount it writable again; to see why it is so: dmesg; findmnt -T {path}"
     if number in _RIGHTS:
-        return f"this account (uid {os.geteuid()}) may not use it", f"give it back: chown -R {os.geteuid()} {path}"
+        mend = f"chmod -R u+rwX {path}" if _is_ours(where) else f"chown -R {os.geteuid()} {path}"
+        return f"this account (uid {os.geteuid()}) may not use it", f"give it back: {mend}"
     if number == errno.EISDIR or (number == errno.ENOTDIR and os.path.lexists(where)):
         return (
             "it is a folder" if number == errno.EISDIR else "it is no folder",
@@ -76,6 +77,16 @@ def _told(fault: OSError, path: str, where: str) -> tuple[str, str]:
     if number == errno.ELOOP:
         return "a symbolic link stands there, which is never followed", "put the file or folder itself there"
     return fault.strerror or str(fault) or type(fault).__name__, f"look at it: ls -ld {path}; df {path}"
+
+
+def _is_ours(path: str) -> bool:
+    """Whether it belongs to this account, as far as that can be seen."""
+    while path != os.path.dirname(path):
+        try:
+            return os.lstat(path).st_uid == os.geteuid()
+        except OSError:
+            path = os.path.dirname(path)
+    return False
 
 
 def _no_inodes(path: str) -> bool:

@@ -49,7 +49,7 @@ class Root:
         self._had_records = self._had_records or has_records or has_sessions(self.path)
         if self._had_records and not has_records:
             raise _no_records(self._client_dir)
-        if not self._is_held():
+        if not self.held:
             self.close()  # the lock's file is gone: the folder was removed, or something was mounted over it
             recognise(self.path, self._client_dir)
             self._lock = RootLock(self.path)
@@ -62,7 +62,7 @@ class Root:
         """Put the daemon's report below the root, or beside it where that cannot be; what was in the way, or None."""
         second = second_report(self.path, self._client_dir)
         try:
-            if not self._is_held():  # nothing is written below a root that is not ours
+            if not self.held:  # nothing is written below a root that is not ours
                 self.hold()
             atomic.replace_or_overwrite(layout.report_file(self.path), data)
         except (OSError, UserError) as fault:
@@ -75,7 +75,9 @@ class Root:
             os.unlink(second)
         return None
 
-    def _is_held(self) -> bool:
+    @property
+    def held(self) -> bool:
+        """Whether what is there is still what we hold."""
         return self._lock is not None and _identity(layout.lock_file(self.path)) == self._identity
 
     def close(self) -> None:

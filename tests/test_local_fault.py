@@ -54,3 +54,11 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
         with pytest.raises(IsADirectoryError) as met:
             use(path)
         assert sentence(met.value, str(tmp_path)) == f"{path}: it is a folder; move it away: mv {path} {path}.old"
+
+
+@pytest.mark.parametrize(("owner", "mend"), [(0, "chmod -R u+rwX"), (1, "chown -R")])
+def test_what_is_ours_and_may_not_be_used_needs_other_rights_and_what_is_not_another_owner(
+    tmp_path, monkeypatch, owner, mend
+):
+    monkeypatch.setattr(os, "geteuid", lambda: os.stat(tmp_path).st_uid + owner)
+    assert f"; give it back: {mend} " in sentence(fault(errno.EACCES, f"{tmp_path}/outbox/x"), str(tmp_path))

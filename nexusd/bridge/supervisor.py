@@ -211,10 +211,11 @@ class Supervisor:
 
     def _show_blocked(self, folder: SessionFolder, error: str) -> None:
         """In session.json too, but in no root that is not ours to write to."""
-        try:
-            self.root.hold()
-        except (OSError, UserError):
-            return
+        if not self.root.held:
+            try:
+                self.root.hold()
+            except (OSError, UserError):
+                return
         view.blocked(folder, error)
 
     def _stir(self) -> None:

@@ -29,6 +29,7 @@ class View:
         self._session = session
         self._timer: asyncio.TimerHandle | None = None
         self._told: tuple[str, int, int] | None = None
+        self._failed = False  # the last write did, and that was said
 
     def touch(self) -> None:
         """Something of it changed: write it soon."""
@@ -82,7 +83,11 @@ class View:
             session.journal.check()
             write(session.folder, view)
         except (OSError, UserError) as fault:
-            session.log.debug("view.failed", error=str(fault))
+            log = session.log.debug if self._failed else session.log.warning
+            log("view.failed", error=str(fault))
+            self._failed = True
+        else:
+            self._failed = False
 
 
 def write(folder: SessionFolder, view: dict[str, Any]) -> None:

@@ -144,8 +144,9 @@ def _words(fault: BaseException) -> str:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
+    """Which folder it is; None where there is none, or none that may be watched."""
     try:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return (found.st_dev, found.st_ino) if os.access(path, os.R_OK) else None

@@ -87,6 +87,8 @@ class Session(NamedTuple):
         """
         if session is not None:
             _spoken(raw, _OF_A_SESSION)
+            if raw.get("sessionId", session) != session:
+                raise KeyError("the sessionId that was asked about")
             raw = {"sessionId": session, **raw}
         listed = raw.get("agents")
         agents = (

@@ -194,3 +194,20 @@ async def test_a_folder_that_is_made_later_is_watched_as_soon_as_it_is_looked_fo
         seen.calls.clear()
         (late / "a.txt").write_text("x")
         await seen.until(lambda: any(call is not None and str(late) in call for call in seen.calls))
+
+
+async def test_a_folder_that_may_be_read_again_is_watched_as_soon_as_it_is_looked_for(places, monkeypatch):
+    """Its rights were taken away for a while: the kernel watches no folder that we may not read."""
+    closed, may = {str(places[0])}, os.access
+    monkeypatch.setattr(watchers.os, "access", lambda path, mode: path not in closed and may(path, mode))
+    async with watching(*places) as (watcher, seen, log):
+        (places[1] / "other").touch()
+        await seen.until(lambda: seen.look(places[1]))
+        closed.clear()
+        seen.calls.clear()
+        watcher.look_for_missing()
+        await seen.until(lambda: None in seen.calls)
+        seen.calls.clear()
+        (places[0] / "dropped").touch()
+        await seen.until(lambda: {str(places[0])} in seen.calls)
+        assert log.events == []

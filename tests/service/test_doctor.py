@@ -14,6 +14,7 @@ import pytest
 
 from nexusd.cli.service import grounds, installed
 from nexusd.config.load import load
+from tests.world import until
 
 
 def doctor(daemon):
@@ -42,6 +43,21 @@ def test_where_all_is_well_nothing_is_bad(pair):
     key = (session / "key").read_text().strip()
     assert session.name not in ran.stdout + ran.stderr
     assert key not in ran.stdout + ran.stderr
+
+
+def test_a_session_that_is_blocked_is_a_finding_with_what_mends_it(pair):
+    alice, _ = pair
+    outbox = alice.folder("chat") / "outbox"
+    until(lambda: alice.view("chat")["state"] == "active")
+    outbox.rename(alice.home / "away")
+    outbox.write_text("in the way")
+    until(lambda: alice.view("chat")["state"] == "blocked")
+    (found,) = until(lambda: about(doctor(alice)[1], "session chat", "bad"))
+    assert str(outbox) in found["finding"]
+    assert "move it away" in found["remedy"]
+    outbox.unlink()
+    (alice.home / "away").rename(outbox)
+    until(lambda: not about(doctor(alice)[1], "session chat", "bad"), patience=60)
 
 
 def test_a_member_that_was_put_out_and_a_key_that_all_can_read(pair, relay):

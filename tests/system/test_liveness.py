@@ -113,6 +113,17 @@ def test_case_106_a_gateway_at_the_first_join_is_no_leave_and_no_entry(server, d
     assert alice.notices("chat") == []
 
 
+def test_session_json_is_true_while_the_records_of_all_sessions_are_away(chat):
+    alice, _ = chat
+    alice.start()
+    until(lambda: alice.view("chat")["state"] == "active")
+    alice.client_dir.rename(alice.home / "away")
+    until(lambda: alice.view("chat")["state"] == "blocked")
+    assert "is not there" in alice.view("chat")["lastError"]
+    (alice.home / "away").rename(alice.client_dir)
+    until(lambda: (seen := alice.view("chat"))["state"] == "active" and not seen["lastError"], patience=60)
+
+
 def test_case_113_a_kill_during_the_join_needs_no_hand(server, daemons):
     alice = daemons("alice", server.url)
     session = server.create(ttl=600)

@@ -192,3 +192,9 @@ def test_any_word_of_the_protocol_is_enough_for_a_success(raw):
     assert records.Session.of(raw, "s").session_id == "s"
     assert records.Joined.of({"status": "joined"}).session_key is None
     assert records.Joined.of({"agentsOnline": 2}).session_key is None
+
+
+@pytest.mark.parametrize("other", ["t", "", None, 5])
+def test_a_reply_about_another_session_is_none_about_this_one(other):
+    with pytest.raises(KeyError):
+        records.Session.of({"sessionId": other, "ttl": 60}, "s")

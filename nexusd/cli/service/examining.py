@@ -61,6 +61,10 @@ def doctor(args: Namespace) -> Verb:
 def _daemon(named: str | None) -> Iterator[Finding]:
     """What `nexusd status` would say of the daemon itself."""
     seen = overview(named)
+    for session in seen["sessions"] if seen["rootError"] is None and seen["daemon"]["running"] else ():
+        if session["state"] == "blocked":
+            what, _, remedy = str(session["lastError"]).partition("; ")
+            yield bad(f"session {session['session']}", what, remedy or f"nexusd status {session['session']}")
     seen["sessions"], rejected = [], seen["config"]["rejected"]
     seen["config"]["rejected"] = []  # said by itself
     daemon, place, unserved = seen["daemon"], seen.pop("rootError"), seen.pop("unserved")
