@@ -51,10 +51,12 @@ class Delivery:
         self._backoff = Backoff()
         self._refused = False  # the last attempt was answered, and not with a success
         self._pause = 0.0  # seconds after the last attempt before which it is not posted again
+        self.in_doubt = False  # the last step was a POST that may have arrived: look for it at once
 
     async def proceed(self) -> float | None:
         """Read, look, post, finish: whichever is next. RequestError for what may go later."""
         session, intent = self._session, self.claimed.intent
+        self.in_doubt = False
         if intent.outcome is not None:
             await self._finish(intent.outcome)
             return None
@@ -145,6 +147,7 @@ class Delivery:
             delay = self._backoff.failed() if self._unsure > 1 else 0.0
             self._pause = max(session.settings.settle * steps, delay)
             session.log.warning("outbox.ambiguous", file=self.claimed.name, error=str(fault))
+            self.in_doubt = True
             raise fault
         intent.doubtful = doubtful
         self._refused = fault.status is not None

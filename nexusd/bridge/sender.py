@@ -15,7 +15,7 @@ from nexusd.bridge.journal import FolderChanged
 from nexusd.bridge.link import now
 from nexusd.bridge.receipt import error_note
 from nexusd.bridge.states import Status
-from nexusd.errors import Fate, NexusError, Refusal, RequestError
+from nexusd.errors import NexusError, Refusal, RequestError
 from nexusd.spool import atomic, sending
 from nexusd.spool.outbox import LOOK_AGAIN, Look
 from nexusd.wire.budget import Turn
@@ -187,7 +187,7 @@ class Sender:
     async def _temporary(self, fault: RequestError) -> float:
         """It may go later: hold this file and those behind it back, for at most `give_up_after`."""
         session, delivery = self._session, self._delivery
-        if fault.fate is Fate.MAYBE_SENT and delivery is not None:
+        if delivery is not None and delivery.in_doubt:
             # It may have arrived: the next step looks for it, and itself knows when to post again.
             session.counts[f"failed_{fault.fate.value}"] += 1
             delay = session.standing.failing(Turn.SEND, f"{fault.code}: {fault}", seconds=0.0)

@@ -232,6 +232,28 @@ def test_a_server_that_has_restarted_unseen_proves_no_absence(run, restarts):
     run(main)
 
 
+@pytest.mark.parametrize("fault", [refusal(502), lost(), refusal(404), unreachable()])
+def test_while_looks_for_a_message_fail_the_server_is_asked_less_and_less(run, fault):
+    """A look that fails is no post that may have arrived: it is not repeated at once, hundreds of times a second."""
+
+    async def main(world: World):
+        world.is_in()
+        await world.live(5, close=False)
+        before = len(world.server.asked("poll"))
+        world.server.lose("send")
+        world.server.fail("poll", *[fault] * 100_000)
+        world.drop("x")
+        await world.live(120, close=False)
+        assert len(world.server.asked("poll")) - before < 40
+        assert world.session.standing.status == "backoff"
+        world.server.faults.clear()
+        await world.live(120)
+        assert world.receipt("x")["confirmed"] == "echo"
+        assert world.server.texts() == ["hello"]
+
+    run(main)
+
+
 @pytest.mark.parametrize("wrong", [True, False])
 def test_an_answer_that_names_a_cursor_that_never_was_makes_no_later_file_double_unsaid(run, wrong):
     """What was sent since is below that cursor, and so is not seen; that proves nothing."""
