@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from nexusd.config.concealed import Ids
 from nexusd.errors import UserError
 
 LONGEST = 4096  # characters of a pasted text; more is no message with a link in it
@@ -88,6 +89,10 @@ def _code(text: str) -> str:
         raise UserError("bad_code", f"this is no pairing code, for it holds {_named(strange)}; {_WANTED}")
     if len(code) > LONGEST_CODE:
         raise UserError("bad_code", "this is longer than any pairing code; one looks like WORD-WORD-XXXXX")
+    if Ids(None).within(code):
+        raise UserError(
+            "bad_code", "this holds a session's id, and is no pairing code; an id goes to: nexusd add --id -"
+        )
     return code
 
 

@@ -1,6 +1,6 @@
 """The names that the configuration gives to sessions, for those who only want to know whom a name means.
 
-The whole configuration is not looked at, so a fault in it elsewhere keeps nobody from sending; and what `nexusd add`
+The whole configuration is not looked at, so a wrong value in it keeps nobody from sending; and what `nexusd add`
 writes is read without a TOML parser, whose import costs a hand command 6 ms.
 """
 
@@ -64,7 +64,9 @@ class Names:
         entries: list[str] = []
         with contextlib.suppress(OSError):
             entries = sorted(os.listdir(self.folder))
-        tables = self._sessions()
+        tables: dict[str, Any] = {}
+        with contextlib.suppress(UserError):
+            tables = self._sessions()
         names = [entry.removesuffix(".toml") for entry in entries if entry.endswith(".toml")]
         for name in (*tables, *names):
             with contextlib.suppress(UserError):
@@ -87,7 +89,10 @@ class Names:
         return sessions if isinstance(sessions, dict) else {}
 
     def _read_main(self, hint: re.Pattern[bytes]) -> dict[str, Any]:
-        """The main file's tables, if what is looked for may stand in it; nothing where it is broken."""
+        """The main file's tables, if what is looked for may stand in it. UserError where it does and is broken.
+
+        Whoever went on without it might take another session of that name, or ask another server for it.
+        """
         if self._main is None:
             data = b""
             with contextlib.suppress(OSError):
@@ -97,7 +102,8 @@ class Names:
             try:
                 self._main = _parsed(data)
             except (ValueError, RecursionError):
-                self._main = {}
+                why = f"{self.file} is broken, and may say which session is meant and where it is; see nexusd check"
+                raise UserError("bad_config", why, exit_status=78) from None
         return self._main
 
 

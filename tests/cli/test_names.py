@@ -95,6 +95,34 @@ def test_case_143_the_records_are_where_the_configuration_says(nexus, two):
     assert two.asked[-1][2]["x-agent-id"] == "somebody"
 
 
+@pytest.mark.parametrize("main", ['client_dir = "../elsewhere"\n[broken', f'[sessions.a]\nid = "{NEW}"\nx = ['])
+@pytest.mark.parametrize("command", [["send", "a", "hi", "--agent-id", "me"], ["pair", "a"], ["status", "a"]])
+def test_a_broken_main_file_that_says_where_the_records_are_sends_nothing_anywhere(nexus, two, main, command):
+    """Else an id and a message go to whatever server an account without records is told of."""
+    configure(nexus, main=main, a=written_by_add(NEW))
+    ran = nexus(*command, NEXUS_CLIENT_DIR="", NEXUS_URL=two.url)
+    assert (ran.status, ran.json["error"]) == (78, "bad_config")
+    assert "config.toml is broken" in ran.err
+    assert two.asked == []
+
+
+def test_a_main_file_that_is_broken_elsewhere_keeps_nobody_from_sending(nexus, two):
+    configure(nexus, main="poll_interval = [broken", a=written_by_add(NEW))
+    assert nexus("poll", "a").status == 0
+    assert NEW in two.asked[0][1]
+
+
+@pytest.mark.parametrize(
+    "wrapped", ["<{}>", '"{}"', "{},", "id={}", "/v1/sessions/{}", "{}/messages", " {}", "X{}", "{}."]
+)
+@pytest.mark.parametrize("command", [["send", "hi"], ["poll"], ["read"], ["alias", "name"], ["leave"]])
+def test_an_id_that_was_pasted_with_something_round_it_is_not_repeated(nexus, two, wrapped, command):
+    verb, *more = command
+    ran = nexus(verb, wrapped.format(NEW), *more)
+    assert NEW not in ran.err + json.dumps(ran.json)
+    assert ran.status
+
+
 def test_case_143_what_is_shown_is_the_name_that_means_it(nexus, two):
     configure(nexus, a=written_by_add(NEW))
     shown = {e["sessionId"]: e["alias"] for e in nexus("ls").json["sessions"]}

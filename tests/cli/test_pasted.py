@@ -109,6 +109,9 @@ def test_case_147_other_servers_have_other_links_and_codes(text, code, server):
         ("", "no pairing code"),
         (" \n", "no pairing code"),
         ("...", "no pairing code"),
+        ("5e" * 24, "session's id"),
+        (f"X{'5E' * 24}", "session's id"),
+        (f"{SERVER}/p/{'5e' * 24}", "session's id"),
         ("A" * 201, "longer"),
         ("A" * 10_000, "longer"),
     ],
@@ -119,7 +122,7 @@ def test_case_147_what_is_no_code_is_refused_with_what_is_in_the_way_and_never_s
     said = str(caught.value)
     assert caught.value.code == "bad_code"
     assert named in said
-    for secret in ("ABLE", "ACORN", "34679", "OTHER"):
+    for secret in ("ABLE", "ACORN", "34679", "OTHER", "5e5e", "5E5E"):
         assert secret not in said
 
 

@@ -251,3 +251,14 @@ def test_a_persons_own_folder_beside_the_sessions_is_not_looked_at(pair):
     (alice.root / "project" / "outbox").mkdir(parents=True)
     (alice.root / "project" / "outbox" / "x").write_text("not ours")
     assert well(alice)["unserved"] == []
+
+
+@pytest.mark.parametrize("words", [("status",), ("remove",), ("release", "a.txt")])
+@pytest.mark.parametrize("wrapped", ["{}", "<{}>", "X{}"])
+def test_an_id_in_the_place_of_a_name_is_not_repeated(pair, words, wrapped):
+    alice, _ = pair
+    identity = next(path.name for path in (alice.client_dir / "sessions").iterdir())
+    verb, *more = words
+    ran = alice.command(verb, wrapped.format(identity), *more, check=False)
+    assert ran.returncode
+    assert identity not in ran.stdout + ran.stderr

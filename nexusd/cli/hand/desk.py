@@ -62,7 +62,8 @@ class Desk:
             return found
         if is_session_id(name):
             return name
-        raise UserError("session_not_found", f"no session is called {name[:80]!r} here{self._nearest(name)}")
+        shown = self._shown(name)[:80]
+        raise UserError("session_not_found", f"no session is called {shown!r} here{self._nearest(name)}")
 
     def folder(self, session: str) -> str | None:
         """The folder that a daemon serves or last served the session from."""
@@ -192,7 +193,13 @@ class Desk:
         if found := self._served_from(path, os.path.realpath):
             return found
         why = "no daemon has served a session from there" if os.path.isdir(path) else "there is no such folder"
-        raise UserError("session_not_found", f"{given_path[:200]}: {why}; what there is: nexus ls")
+        raise UserError("session_not_found", f"{self._shown(given_path)[:200]}: {why}; what there is: nexus ls")
+
+    def _shown(self, name: str) -> str:
+        """What was typed or pasted, without a session's id in it."""
+        from nexusd.config.concealed import Ids  # noqa: PLC0415 - only where it failed
+
+        return Ids(self.state).concealed(name)
 
     def _go_where_the_configuration_says(self) -> None:
         """Its sessions' records are in its client_dir; only $NEXUS_CLIENT_DIR outranks that."""

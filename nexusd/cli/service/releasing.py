@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from nexusd.cli.output import say
 from nexusd.cli.service.overview import read
 from nexusd.cli.service.running import config_argument
+from nexusd.clientdir import ClientDir
+from nexusd.config.concealed import Ids
 from nexusd.config.load import load
 from nexusd.errors import UserError
 from nexusd.spool import atomic, released
@@ -73,7 +75,8 @@ def _folder(config: Config, name: str) -> SessionFolder:
             )
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "nexusd status shows what there is"
-        raise UserError("unknown_session", f"no session is called {name[:80]!r} in {config.root}; {hint}")
+        shown = Ids(ClientDir(config.client_dir)).concealed(name)[:80]
+        raise UserError("unknown_session", f"no session is called {shown!r} in {config.root}; {hint}")
     return folder
 
 

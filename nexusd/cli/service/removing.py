@@ -14,6 +14,7 @@ from nexusd.cli.output import say
 from nexusd.cli.service.overview import read
 from nexusd.cli.service.running import config_argument
 from nexusd.clientdir import ClientDir
+from nexusd.config.concealed import Ids
 from nexusd.config.load import config_file, load
 from nexusd.config.names import Names
 from nexusd.errors import ConfigError, UserError
@@ -115,7 +116,8 @@ def _found(config: Config, name: str, file: str) -> SessionConfig:
     if session is None:
         near = difflib.get_close_matches(name, [s.name for s in config.sessions], n=3, cutoff=0.5)
         known = f"did you mean {' or '.join(near)}?" if near else "nexusd status shows what there is"
-        raise UserError("unknown_session", f"no session is called {name[:80]!r}; {known}")
+        shown = Ids(ClientDir(config.client_dir)).concealed(name)[:80]
+        raise UserError("unknown_session", f"no session is called {shown!r}; {known}")
     if not os.path.lexists(file):
         where = _lines(config.file or "", name)
         raise UserError("in_config", f"{name} is written in {config.file}, which is yours: delete {where} there")

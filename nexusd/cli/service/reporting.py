@@ -13,6 +13,7 @@ from nexusd.cli.output import safe, say
 from nexusd.cli.service.overview import age, overview
 from nexusd.cli.service.running import config_argument
 from nexusd.cli.service.troubles import span, troubles
+from nexusd.config.concealed import Ids
 from nexusd.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def _look(args: Namespace) -> dict[str, Any]:
         if args.name not in names:
             near = difflib.get_close_matches(args.name, names, n=3, cutoff=0.5)
             known = f"did you mean {' or '.join(near)}?" if near else "see nexusd status for what there is"
-            raise UserError("unknown_session", f"no session is called {args.name[:80]!r}; {known}", exit_status=2)
+            shown = Ids(None).concealed(args.name)[:80]
+            raise UserError("unknown_session", f"no session is called {shown!r}; {known}", exit_status=2)
         seen["sessions"] = [session for session in seen["sessions"] if session["session"] == args.name]
         seen["unserved"] = []
     seen["troubles"] = troubles(seen)
