@@ -96,7 +96,7 @@ class Sender:
         except FileNotFoundError:
             session.log.warning("outbox.vanished", file=self._delivery.claimed.name if self._delivery else None)
             session.journal.check()
-            await asyncio.to_thread(session.folder.make)  # it may be a folder that was removed: then the file is there
+            await asyncio.to_thread(session.folder.mend)  # it may be a folder that was removed: then the file is there
             self._delivery = self._pending = None
             return LOOK_AGAIN
         except (OSError, NexusError):
@@ -123,7 +123,7 @@ class Sender:
         session = self._session
         self._looked_at = now()
         session.journal.check()
-        await asyncio.to_thread(session.folder.make)  # somebody may have removed it
+        await asyncio.to_thread(session.folder.mend)  # somebody may have removed it
         await asyncio.to_thread(session.folder.check)  # or mounted something over it
         self._look = await asyncio.to_thread(session.outbox.look, session.settings.quiet)
         for name, refusal in self._look.refused:

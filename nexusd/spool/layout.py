@@ -9,6 +9,7 @@ A dropped file is in exactly one of these places, and each move is one rename:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -106,6 +107,14 @@ class SessionFolder:
         """Make what is missing, 0700."""
         for path in (self.outbox, self.sent, self.failed, self.sending):
             atomic.private_folder(path)
+
+    def mend(self) -> None:
+        """Make what is missing in the folder, but not that itself: its volume may have been taken away just now."""
+        for path in (self.outbox, self.sent, self.failed, self.sending):
+            if not os.path.isdir(path):
+                with contextlib.suppress(FileExistsError):  # a file in the way is told by whoever needs the folder
+                    os.mkdir(path, 0o700)
+                atomic.fsync_folder(os.path.dirname(path))
 
     def check(self) -> None:
         """UserError where the places of a file are not on one file system: a move between them is no rename then."""

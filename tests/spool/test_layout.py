@@ -91,3 +91,16 @@ def test_case_78_places_on_different_file_systems_are_refused(tmp_path, monkeypa
     with pytest.raises(UserError, match="another file system") as refused:
         folder.check()
     assert refused.value.code == "other_file_system"
+
+
+def test_a_folder_is_mended_but_never_made_anew_where_it_is_not(tmp_path):
+    """Else something would stand under the mount of a volume that was taken away in this moment."""
+    folder = SessionFolder(str(tmp_path / "root"), "chat")
+    with pytest.raises(FileNotFoundError):
+        folder.mend()
+    assert list(tmp_path.iterdir()) == []
+    folder.make()
+    for name in ("outbox", "sent", ".nexusd/sending"):
+        (tmp_path / "root" / "chat" / name).rmdir()
+    folder.mend()
+    assert stat.S_IMODE(os.stat(folder.sending).st_mode) == stat.S_IMODE(os.stat(folder.outbox).st_mode) == 0o700
