@@ -39,7 +39,7 @@ class Journal:
     def open(self, digest: str, known_seq: Callable[[], int] = lambda: 0) -> bool:
         """Read the state and mend the inbox; whether another session had this name before.
 
-        Then `state.digest` still names the other one. `known_seq` is asked how many lines were written where neither
+        Then the state is still that of the other one. `known_seq` is asked how many lines were written where neither
         state nor inbox is there: if any, the folder was removed, and that is said in the first line of the new one.
         """
         self._identity = self._folder.identity()
@@ -48,13 +48,15 @@ class Journal:
         if loaded is not None:
             self.state = loaded
         self._recover()
-        if changed:
-            self.state = self.state.turned_to(digest)
         if loaded is None and not self.state.seq and (seq := known_seq()):
             self.state.seq = seq
             text = f"the folder of this session was removed: its lines up to {seq} are not here any more"
             self.commit_now([line.notice("gap", f"gap-removed-{seq}", text)], lambda _: None)
         return changed
+
+    def turn_to(self, digest: str) -> None:
+        """From now on this other session has the name; nothing is written yet."""
+        self.state = self.state.turned_to(digest)
 
     def check(self) -> None:
         """Before a write: FolderChanged where another folder, or none, is in the place of the one that was opened."""

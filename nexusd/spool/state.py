@@ -60,8 +60,7 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     def turned_to(self, digest: str) -> State:
         """What another session under this name begins with: the count of lines goes on, nothing else does.
 
-        One that had the name before goes on where it was. `digest` and `pointed_at` are still those of the old one,
-        until its files are given back.
+        One that had the name before goes on where it was.
         """
         before = dict(self.before)
         if self.cursor is not None:
@@ -69,7 +68,7 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
             before[self.digest] = Place(self.cursor, self.last, self.highest, self.epoch, self.reread)
         place = msgspec.structs.asdict(before.get(digest, Place()))
         kept = dict(list(before.items())[-REMEMBERED:])
-        return State(seq=self.seq, digest=self.digest, pointed_at=self.pointed_at, before=kept, **place)
+        return State(seq=self.seq, digest=digest, before=kept, **place)
 
 
 class _Versioned(msgspec.Struct):

@@ -81,7 +81,7 @@ def test_no_peer_can_tell_of_a_restart(folder, monkeypatch):
 
 def turned(journal: Journal, digest: str) -> bool:
     changed = journal.open(digest)
-    journal.state.digest = digest
+    journal.turn_to(digest)
     return changed
 
 

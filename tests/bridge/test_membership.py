@@ -10,6 +10,8 @@ import os
 import pytest
 
 from nexusd import serving
+from nexusd.bridge import handover
+from nexusd.spool import state as states
 from tests import virtual
 from tests.bridge.world import ID, OTHER_ID, SERVER, World, refusal
 
@@ -392,6 +394,30 @@ def test_an_id_that_is_changed_and_changed_back_brings_nothing_twice(run):
         await world.live(20)
         assert world.heard() == ["one", "one", "two"]
         assert [found["seq"] for found in world.inbox()] == [1, 2, 3]
+
+    run(main)
+
+
+def test_a_death_while_files_are_given_back_leaves_each_session_its_own_place(run, monkeypatch):
+    async def main(world: World):
+        world.is_in()
+        (ours,) = world.config.sessions
+        other = dataclasses.replace(ours, id=OTHER_ID)
+        world.client_dir.save(OTHER_ID, server=SERVER, key=world.server.members["me"], agent="me")
+        for count, session in ((1, ours), (3, other)):  # the other one is read further
+            world.config = dataclasses.replace(world.config, sessions=(session,))
+            for n in range(count):
+                world.server.say(f"{count} {n}")
+            await world.live(20)
+        world.drop("x", "for the other")
+        world.config = dataclasses.replace(world.config, sessions=(ours,))
+        with monkeypatch.context() as dying:
+            dying.setattr(handover.sending, "settle", lambda *_, **__: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await world.live(20)
+        world.runner = None
+        state = states.load(world.session.folder)
+        assert (state.cursor, state.digest) == (4, states.digest_of(SERVER, OTHER_ID))
 
     run(main)
 
