@@ -100,7 +100,7 @@ class Poller:
 
     async def _taken_in(self, batch: Batch, *, whole: bool, rereading: bool) -> float:
         """What came is on the disk; the seconds until the next poll."""
-        session = self._session
+        session, before = self._session, self._session.state.cursor
         session.lifetime.correct()
         if await self._receive(batch, whole=whole, rereading=rereading):
             self.stir()
@@ -108,16 +108,19 @@ class Poller:
         if not session.polled or rereading != session.state.reread:
             session.polled = True
             self._on_ready()
-        if batch.cut or session.state.reread or await self._may_hold(batch):
+        if batch.cut or session.state.reread or await self._may_hold(moved=session.state.cursor != before):
             return 0.0
         interval = self._interval * self._rng.uniform(1 - SPREAD, 1 + SPREAD)
         if self._outage:  # a server that restarted meanwhile may say what is hidden from us till then
             interval = min(interval, self._look_in())
         return min(interval, UNLEARNED) if session.link.unlearned else interval
 
-    async def _may_hold(self, batch: Batch) -> bool:
-        """Whether the next poll may follow at once, because the server will hold it back until something comes."""
-        ignored = self._was_held and not batch.messages and now() - self._asked_at < HELD
+    async def _may_hold(self, *, moved: bool) -> bool:
+        """Whether the next poll may follow at once, because the server will hold it back until something comes.
+
+        One that shows again what we have, and at once, is not held back; `moved`: the last one brought something new.
+        """
+        ignored = self._was_held and not moved and now() - self._asked_at < HELD
         await self._session.link.learned()
         return not ignored and self._session.link.long_poll() > 0
 

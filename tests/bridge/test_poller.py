@@ -511,6 +511,35 @@ def test_a_session_in_which_nothing_was_ever_said_is_asked_once_a_minute_where_p
     run(main)
 
 
+@pytest.mark.parametrize("shown", ["greeting", "all"])
+def test_a_server_that_holds_no_poll_while_it_has_anything_to_show_is_not_asked_without_a_pause(run, shown):
+    """It ignores `after`, or shows a greeting to who asks from 0."""
+
+    async def main(world: World):
+        world.is_in()
+        world.server.holds = True
+        world.server.say("welcome", "system", cursor="0")
+        if shown == "all":
+            world.server.say("old")
+        real = world.server.poll
+
+        async def poll(session, agent, *, after=None, wait=0, **asked):
+            return await real(session, agent, after=None, **asked)
+
+        world.server.poll = poll
+        await world.live(100, close=False)
+        if shown == "greeting":
+            world.session.state.cursor = 7  # what was there has expired
+        before = len(world.server.asked("poll"))
+        await world.live(300, close=False)
+        assert len(world.server.asked("poll")) - before <= 40
+        world.server.say("new", cursor="9")
+        await world.live(30)
+        assert world.heard()[-1] == "new"
+
+    run(main, poll_interval='"10s"')
+
+
 @pytest.mark.parametrize("answers", [True, False])
 def test_a_server_that_is_slow_to_say_that_it_holds_polls_is_not_taken_for_one_that_does_not(run, answers):
     async def main(world: World):
