@@ -28,6 +28,8 @@ def sentence(fault: OSError, path: str) -> str:
     if fault.errno == errno.ENOTDIR and not os.path.isdir(stands := _existing(where)):
         where = stands
     what, remedy = _told(fault, place, where)
+    if fault.errno in _GONE and place != path:
+        remedy = "bring it back"  # nobody knows here whether a file or a folder belongs there
     return f"{where}: {what}; {remedy}"
 
 
@@ -41,7 +43,7 @@ def _place(fault: OSError, path: str) -> tuple[str, str]:
         if named.startswith(f"{path}/"):
             return named, path
         if named != path and os.path.isabs(named) and not named.startswith("/proc/"):
-            elsewhere = named.rpartition("/sessions/")[0] or os.path.dirname(named)
+            elsewhere = named.rpartition("/sessions/")[0] or named
             return elsewhere, elsewhere
     return path, path
 

@@ -25,7 +25,8 @@ def fault(number: int, *names: str) -> OSError:
         ([f"{ROOT}/outbox"], f"{ROOT}/outbox"),
         ([f"{ROOT}/.5e.tmp", f"{ROOT}/state.json"], f"{ROOT}/state.json"),
         (["/proc/self/fd/9/x"], ROOT),
-        (["/home/me/.config/messaging/nexusd.lock"], "/home/me/.config/messaging"),
+        (["/home/me/.config/messaging/nexusd.lock"], "/home/me/.config/messaging/nexusd.lock"),
+        (["/etc/ssl/ours.pem"], "/etc/ssl/ours.pem"),
         ([f"/home/me/.config/messaging/sessions/{'5e' * 24}/key"], "/home/me/.config/messaging"),
     ],
 )
@@ -41,6 +42,15 @@ def test_a_file_where_a_folder_should_be_is_named_and_not_called_absent(tmp_path
         os.listdir(tmp_path / "sending" / "x")
     wrong = tmp_path / "sending"
     assert sentence(met.value, str(tmp_path)) == f"{wrong}: it is no folder; move it away: mv {wrong} {wrong}.old"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOENT])
+def test_nothing_is_advised_for_what_lies_round_a_file_that_is_not_ours(tmp_path, number):
+    """`chown -R /etc/ssl` for one file in it would be worse than the fault."""
+    path = f"{tmp_path}/ours.pem"
+    words = sentence(fault(number, path), ROOT).split()
+    assert str(tmp_path) not in words
+    assert "mkdir" not in words
 
 
 def test_what_was_taken_away_a_moment_ago_is_called_absent():

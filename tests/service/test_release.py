@@ -95,6 +95,16 @@ def test_the_receipt_of_a_file_that_may_have_arrived_before_its_release_says_so(
     until(lambda: alice.receipt("chat", "x")["possibleDuplicate"] is False)
 
 
+def test_a_release_takes_nothing_back_of_what_was_said_of_another_file_of_that_name(pair):
+    alice, _ = pair
+    alice.stop()
+    for error in ("ambiguous", "held_secret"):
+        failed(alice, "x", b"text", error=error)
+        assert release(alice, "chat", "x")[0].returncode == 0
+    marks = alice.folder("chat") / ".nexusd" / "released"
+    assert {path.name: path.read_text() for path in marks.iterdir()} == {"x": "doubtful\n", "x-2": ""}
+
+
 def test_what_would_only_come_back_is_refused_with_the_reason(pair):
     alice, _ = pair
     alice.stop()

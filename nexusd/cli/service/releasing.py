@@ -107,6 +107,8 @@ def _released(folder: SessionFolder, failed: str, file: str, word: Word | None) 
     atomic.private_folder(folder.outbox)
     for name in _names(file):
         target = os.path.join(folder.outbox, name)
+        if os.path.lexists(target):
+            continue  # before anything is said of it: what was said of that file stays
         if word is not None:
             released.say(folder, name, word)
         try:
