@@ -108,7 +108,8 @@ class Poller:
         if not session.polled or rereading != session.state.reread:
             session.polled = True
             self._on_ready()
-        if batch.cut or session.state.reread or await self._may_hold(moved=session.state.cursor != before):
+        moved = session.state.cursor != before  # a piece that brings nothing is not asked for again at once
+        if (batch.cut and moved) or session.state.reread or await self._may_hold(moved=moved):
             return 0.0
         interval = self._interval * self._rng.uniform(1 - SPREAD, 1 + SPREAD)
         if self._outage:  # a server that restarted meanwhile may say what is hidden from us till then

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import itertools
 import os
@@ -509,6 +510,24 @@ def test_a_session_in_which_nothing_was_ever_said_is_asked_once_a_minute_where_p
         assert len(world.server.asked("poll")) <= 22  # one each 50 s, and a look from the very first each 300 s
 
     run(main)
+
+
+def test_an_answer_that_is_too_long_and_brings_nothing_is_not_asked_for_without_a_pause(run):
+    async def main(world: World):
+        world.is_in()
+        world.server.say("old")
+        await world.live(30, close=False)
+        real = world.server.poll
+
+        async def poll(*given, **more):
+            return dataclasses.replace(await real(*given, **more), messages=[], cut=True)
+
+        world.server.poll = poll
+        before = len(world.server.asked("poll"))
+        await world.live(100)
+        assert len(world.server.asked("poll")) - before <= 12
+
+    run(main, poll_interval='"10s"')
 
 
 @pytest.mark.parametrize("shown", ["greeting", "all"])
