@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-# A shell without job control starts what runs beside it deaf to Ctrl-C, and so would be all that the tests start.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell without job control starts what runs beside it deaf to Ctrl-C and Ctrl-\, nohup to the end of a terminal;
+# and so would be all that the tests start.
+for _deaf_to, _otherwise in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_deaf_to) is signal.SIG_IGN:
+        signal.signal(_deaf_to, _otherwise)
 
 
 @pytest.fixture
