@@ -200,7 +200,8 @@ class ClientDir:
         data = atomic.read_small(self._path("sessions", session, name), _LONGEST + 1)
         # White space round the value is let go, also a CRLF: other clients and editors leave it, and it is not meant.
         value = (data or b"").strip().decode(errors="replace")
-        if _PLAIN.fullmatch(value) and len(value) <= _LONGEST:
+        emptied = name == "agent" and data is not None and not value  # who leaves removes the file
+        if _PLAIN.fullmatch(value) and len(value) <= _LONGEST and not emptied:
             return value or None
         where = os.path.join(self.path, "sessions", "\u2026", name)
         raise UserError(

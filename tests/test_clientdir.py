@@ -76,6 +76,13 @@ def test_none_removes_a_value_and_an_empty_file_counts_as_none(state):
     assert state.agent(SESSION) == "me"
 
 
+@pytest.mark.parametrize("data", [b"", b"\n", b"  \r\n"])
+def test_an_agent_that_was_emptied_is_a_fault_and_no_leave(state, data):
+    write_record(state, SESSION, "agent", data)
+    with pytest.raises(UserError, match="the file agent of"):
+        state.agent(SESSION)
+
+
 @pytest.mark.parametrize("bad", ["../../etc/passwd", "..", "", "short", "a/b" * 10, "x" * 200, "a\nb" * 10, "-" * 20])
 def test_an_id_that_cannot_name_a_folder_is_never_made_a_path(state, bad):
     assert not is_session_id(bad)
