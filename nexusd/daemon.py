@@ -23,6 +23,7 @@ from nexusd.reload import Reloader
 from nexusd.root import Root
 from nexusd.schedule import Schedule
 from nexusd.secrets import Secrets
+from nexusd.spool import spare
 from nexusd.timestamps import stamp
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def run(named: str | None, *, once: bool = False) -> int:
         # A volume that comes later, a disk that is full for a moment: it is tried again for as long as we run.
         log.warning("root.not_served", error=said(fault, root.path))
     _more_descriptors()
+    spare.keep()
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # a read lease was broken; by default that would kill us
     try:
         return asyncio.run(_live(Daemon(named, config, secrets, log, root), once=once))

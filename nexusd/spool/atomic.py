@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nexusd.errors import UserError
+from nexusd.spool import spare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,11 +74,18 @@ def replace(path: str, data: bytes, *, durable: bool = True, entry: bool = True)
 def replace_or_overwrite(path: str, data: bytes) -> None:
     """Replace a view of the state, without fsync; on a full disk it is written over the old one, which has its place.
 
-    Then a reader may see it half written, and looks again. OSError.
+    Then a reader may see it half written, and looks again. Where no file can be opened any more, one that was kept for
+    this is given up for a moment. OSError.
     """
     try:
         replace(path, data, durable=False)
     except OSError as fault:
+        if fault.errno in (errno.EMFILE, errno.ENFILE):
+            with spare.lent() as one_is_left:
+                if not one_is_left:
+                    raise
+                replace(path, data, durable=False)
+            return
         if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
