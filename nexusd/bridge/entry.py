@@ -62,12 +62,27 @@ async def enter(session: Session) -> None:
 def recorded_agent(session: Session) -> str | None:
     """Who the local record says that we are; None where there is none, because a hand has left or never entered.
 
-    UserError where no session has a record: then nobody has left, `client_dir` is away.
+    UserError where no session has a record: then nobody has left, `client_dir` is away; and where it is not as meant.
     """
     there = session.client_dir.is_there()
     recorded = session.client_dir.agent(session.id)
     if recorded is None and not (there and session.client_dir.is_there()):
         raise UserError("no_client_dir", f"{session.client_dir.path} is not there; bring it back (a volume, a backup)")
+    return as_meant(session, recorded)
+
+
+def as_meant(session: Session, recorded: str | None) -> str | None:
+    """The recorded agent. UserError where the session's own table names another.
+
+    A hand has changed one of the two, nobody knows which, and nothing is sent or read as somebody else.
+    """
+    meant = session.meant_agent
+    if recorded is not None and meant not in (None, recorded):
+        raise UserError(
+            "other_agent",
+            f"{session.client_dir.path} says that we are {recorded} in {session.name}, its configuration that we are "
+            f"{meant} (agent_id); nothing is sent or polled as somebody else: put right the one that was changed",
+        )
     return recorded
 
 

@@ -90,11 +90,14 @@ class Life:
             self._lane.wake()
 
     def apply(self, config: SessionConfig) -> None:
-        """Another configuration from now on; nothing under way is disturbed. One that has ended is opened anew."""
-        self.config = config
+        """Another configuration from now on; nothing under way is disturbed. One that has ended is opened anew.
+
+        So is one whose table names another agent: whether that is who we are is asked when it is opened.
+        """
+        before, self.config = self.config, config
         if self.runner is not None:
             self.runner.apply(config.settings)
-            if self.runner.session.standing.status is Status.STOPPED:
+            if config.agent != before.agent or self.runner.session.standing.status is Status.STOPPED:
                 self.broken("its configuration was changed")
         else:
             self.retry()

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from nexusd import serving
-from nexusd.bridge import ending, handover
+from nexusd.bridge import ending, entry, handover
 from nexusd.bridge.journal import Journal
 from nexusd.bridge.lifetime import Lifetime
 from nexusd.bridge.link import now
@@ -59,6 +59,7 @@ class Session:
     ) -> None:
         self.id = config.id
         self.name = config.name
+        self.meant_agent = config.agent  # who we are to be in it, where its own table says so
         self.settings: Settings = config.settings
         self.link = link
         self.client_dir = client_dir
@@ -105,6 +106,7 @@ class Session:
 
         `known_seq`: how many lines were written before, asked where the folder says nothing.
         """
+        recorded = entry.as_meant(self, self.client_dir.agent(self.id))
         self.folder.make()
         self.folder.check()
         changed = self.journal.open(self.digest, known_seq)
@@ -114,7 +116,7 @@ class Session:
         self.state.pointed_at = serving.pointed_at(self.client_dir, self.id)
         if changed:
             states.save(self.folder, self.state)
-        self.agent = self.client_dir.agent(self.id) or ""
+        self.agent = recorded or ""
         self.key = self.client_dir.key(self.id)
         self.joined = bool(self.agent)
         self.secrets.add(self.id, self.key)

@@ -119,6 +119,7 @@ class Checker:
             name=name,
             id=identity,
             server=values["server"] if "server" in given else None,
+            agent=values["agent_id"] if "agent_id" in given else None,
             settings=Settings.of(values),
         )
 

@@ -40,11 +40,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionConfig:
-    """One session: a name of ours and an id that is a secret. `server` only if its table names one."""
+    """One session: a name of ours and an id that is a secret. `server` and `agent` only if its table names them."""
 
     name: str
     id: str = field(repr=False)
     server: str | None
+    agent: str | None = None
     settings: Settings
 
 
