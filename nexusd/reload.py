@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,7 @@ class Reloader:
         self._tasks: set[asyncio.Task[None]] = set()
         self._late: list[str] = []
         self._loaded = self._marks()
+        self._had_files = self._has_files()
 
     def soon(self, delay: float = GATHER) -> None:
         """Look at the files in `delay` seconds; one look that is due already is not put off by a busy neighbour."""
@@ -84,7 +86,9 @@ class Reloader:
                 if self._is_being_written() or self._marks() != self._loaded:
                     self.soon()  # half a file may be right, too
                 else:
+                    self._make_sure_of(config.sessions_folder)
                     await self._take(config)
+                    self._had_files = self._has_files()
                     # The file of a session that is served is broken: what was in force for it stays.
                     self.rejected = [why for name, why in config.skipped.items() if name in self._supervisor.lives]
             except ConfigError as fault:
@@ -123,6 +127,17 @@ class Reloader:
                 finally:
                     os.close(fd)
         return False
+
+    def _make_sure_of(self, folder: str) -> None:
+        """ConfigError: nobody removes all sessions by taking their folder away; it is a volume, or a move."""
+        if self._had_files and not os.path.isdir(folder):
+            why = f"{folder} is not there, and sessions have their files in it; bring it back, "
+            raise ConfigError([f"{why}or, to serve none of them any more: mkdir -m 700 {shlex.quote(folder)}"])
+
+    def _has_files(self) -> bool:
+        """Whether sessions have files of their own."""
+        folder = self.config.sessions_folder
+        return any(os.path.dirname(path) == folder for path, _, _ in self._loaded)
 
     def _marks(self) -> set[tuple[str, int, int]]:
         """What tells that a file was changed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import signal
 import time
 
 import pytest
@@ -94,7 +94,60 @@ def test_a_proxy_that_is_none_is_a_fault_of_the_configuration(relay, daemons, pr
 
 def test_the_configuration_is_followed_where_no_event_tells(pair):
     alice, _ = pair
-    os.rename(alice.home / "sessions.d", alice.home / "away")  # what was watched is elsewhere now
+    files, away = alice.home / "sessions.d", alice.home / "away"
+    files.rename(away)  # what was watched is elsewhere now
+    files.mkdir(0o700)
     until(lambda: events(alice, "session.removed"))
-    os.rename(alice.home / "away", alice.home / "sessions.d")
+    files.rmdir()
+    away.rename(files)
     until(lambda: list(report(alice)["sessions"]) == ["chat"], patience=70)
+
+
+@pytest.mark.parametrize("hand", ["record", "configuration"])
+def test_nothing_is_sent_as_somebody_else_whichever_of_the_two_a_hand_has_changed(pair, hand):
+    alice, bob = pair
+    record = next(alice.client_dir.glob("sessions/*/agent"))
+    dropin = alice.home / "sessions.d" / "chat.toml"
+    if hand == "record":
+        alice.stop()
+    path = record if hand == "record" else dropin
+    before = path.read_text()
+    path.write_text(before.replace("alice", "mallory"))
+    if hand == "record":
+        alice.start()
+    until(lambda: "mallory" in str(report(alice)["sessions"]["chat"]["lastError"]))
+    until(lambda: alice.view("chat")["state"] == "blocked")
+    assert "says that we are" in alice.view("chat")["lastError"]
+    alice.drop("chat", "a.txt", "from alice")
+    path.write_text(before)
+    if hand == "record":
+        alice.process.send_signal(signal.SIGHUP)
+    until(lambda: bob.texts("chat") == ["from alice"])
+    assert {line["agentId"] for line in bob.inbox("chat") if line["kind"] == "message"} == {"alice"}
+
+
+def test_the_sessions_go_on_while_the_folder_of_their_files_is_away_and_that_is_said(pair):
+    alice, bob = pair
+    files, away = alice.home / "sessions.d", alice.home / "elsewhere"
+    files.rename(away)
+    until(lambda: report(alice)["rejected"])
+    alice.process.send_signal(signal.SIGHUP)
+    until(lambda: len(events(alice, "config.rejected")) == 1)
+    assert "sessions.d is not there" in str(report(alice)["rejected"])
+    alice.drop("chat", "a.txt", "still")
+    until(lambda: bob.texts("chat") == ["still"])
+    assert "sessions.d is not there" in alice.command("status", check=False).stdout
+    away.rename(files)
+    until(lambda: report(alice)["rejected"] == [])
+    assert not events(alice, "session.removed")
+
+
+def test_an_empty_folder_says_that_no_session_is_served_any_more(pair):
+    alice, _ = pair
+    (alice.home / "sessions.d" / "chat.toml").unlink()
+    until(lambda: report(alice)["sessions"] == {})
+    (alice.home / "sessions.d").rmdir()
+    alice.process.send_signal(signal.SIGHUP)
+    alice.add("other", "--create")
+    until(lambda: "other" in report(alice)["sessions"])
+    assert not events(alice, "config.rejected")
