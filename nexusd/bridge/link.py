@@ -55,7 +55,7 @@ class Link:
         self._health_at = -CAPS_LIFETIME
         self._asking: asyncio.Task[None] | None = None
         self._born: float | None = None  # when the server was started, by link.now()
-        self._connections = 0  # when /health was last asked
+        self._connections = 0  # when /health last answered
         self._held = 0
         self._limited: dict[str, float] = {}  # sessions that got a 429, and until when it counts
 
@@ -102,9 +102,8 @@ class Link:
         return LONG_POLL
 
     async def look_for_a_restart(self) -> None:
-        """A new connection is a hint that the server was restarted: ask it, once a minute at most, and wait a while."""
-        if self.client.connections != self._connections and now() - self._health_at >= HINTED:
-            self._ask()
+        """A new connection is a hint that the server was restarted: ask it, and wait a while."""
+        self._ask_if_due()
         await self._answered()
 
     @contextmanager
@@ -125,13 +124,17 @@ class Link:
     # ---- what the server says of itself: a hint, and nothing waits for it that can go on without
 
     def _ask_if_due(self) -> None:
-        """Ask /health every five minutes, whatever it answered."""
-        if now() - self._health_at > CAPS_LIFETIME:
+        """Ask /health every five minutes, whatever it answered; after a new connection as soon as a minute has passed.
+
+        What a connection is a hint of holds until it was asked for, whatever is done on it meanwhile.
+        """
+        hinted = self.client.connections != self._connections
+        if now() - self._health_at > (HINTED if hinted else CAPS_LIFETIME):
             self._ask()
 
     def _ask(self) -> None:
         if self._asking is None:
-            self._health_at, self._connections = now(), self.client.connections
+            self._health_at = now()
             # In a context of its own: the request is no part of the turn in which it was thought of.
             loop = asyncio.get_running_loop()
             self._asking = loop.create_task(self._learn(), context=contextvars.Context())
@@ -147,10 +150,12 @@ class Link:
         except RequestError as fault:  # what was known stays
             if fault.fate is Fate.NOT_SENT and fault.status is None:  # it was not even reached: it may be back soon
                 self._health_at = now() - CAPS_LIFETIME + HINTED
+            else:
+                self._connections = self.client.connections
             return
         finally:
             self._asking = None
-        self._health = health
+        self._health, self._connections = health, self.client.connections  # its own too
         if health.uptime is not None:
             born = now() - health.uptime
             if self._born is not None and born > self._born + REBORN:

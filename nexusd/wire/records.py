@@ -191,7 +191,7 @@ class Health(NamedTuple):
         able = able if isinstance(able, dict) else {}
         formats = able.get("messageFormat")
         return cls(
-            _seconds(raw.get("uptime")),
+            0.0 if raw.get("uptime") == 0 else _seconds(raw.get("uptime")),  # it says so in its first second
             isinstance(formats, list) and "json" in formats,
             able.get("longPoll") is True,
             raw,

@@ -133,6 +133,50 @@ def test_case_118_a_new_connection_is_a_hint_and_an_uptime_that_fell_a_restart(r
     run(begin)
 
 
+def test_case_118_a_hint_that_comes_too_soon_is_followed_when_a_minute_has_passed(run):
+    """Also where the polls on the new connection bring nothing: they only learn what the server can do."""
+
+    async def main(link: Link, server):
+        await link.learned()
+        await asyncio.sleep(20)
+        server.restart()
+        await link.learned()
+        await asyncio.sleep(links.HINTED - 19)
+        await link.learned()
+        await asyncio.sleep(1)
+        assert link.restarts == 1
+        asked = len(server.asked("health"))
+        for _ in range(4):
+            await asyncio.sleep(links.HINTED + 1)
+            await link.learned()
+        assert len(server.asked("health")) == asked  # what the question itself was asked on is no hint
+
+    async def begin(world: World):
+        link = Link(SERVER, world.config)
+        link.client = world.server
+        await main(link, world.server)
+
+    run(begin)
+
+
+def test_case_118_a_server_in_its_first_second_has_been_restarted(run):
+    async def begin(world: World):
+        link = Link(SERVER, world.config)
+        link.client = world.server
+        await link.learned()
+        await asyncio.sleep(links.HINTED + 40)
+        world.server.restart()
+
+        async def newborn():
+            return Health.of({"uptime": 0})
+
+        world.server.health = newborn
+        await link.look_for_a_restart()
+        assert link.restarts == 1
+
+    run(begin)
+
+
 def test_no_more_than_some_polls_are_held_at_once(run):
     async def main(link: Link, _):
         await link.learned()
