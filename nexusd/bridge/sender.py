@@ -15,6 +15,7 @@ from nexusd.bridge.journal import FolderChanged
 from nexusd.bridge.link import now
 from nexusd.bridge.receipt import error_note
 from nexusd.bridge.states import Status
+from nexusd.bridge.stuck import AGAIN, Stuck
 from nexusd.errors import NexusError, Refusal, RequestError
 from nexusd.spool import atomic, sending
 from nexusd.spool.outbox import LOOK_AGAIN, Look
@@ -46,6 +47,7 @@ class Sender:
         self._pending: list[Claimed] | None = None  # what an earlier life claimed; None: not looked yet
         self._delivery: Delivery | None = None
         self._look = Look()
+        self._stuck = Stuck()
         self._looked_at = 0.0
         self._failing_since: float | None = None  # by link.now()
         self._bounced: set[str] = set()  # refused and said so, but not moved away yet
@@ -73,6 +75,7 @@ class Sender:
         self._count()
         if self._has_nothing:
             self._failing_since = None
+            self._stuck.say(session)
             session.standing.cleared(Turn.SEND)  # whatever it was about is gone
             return self._look.again_in
         if session.over:
@@ -89,7 +92,7 @@ class Sender:
                 if self._delivery is None:
                     self._delivery = await self._claim()
                 if self._delivery is None:
-                    return self._look.again_in or 0.0
+                    return self._nothing_claimed
                 delay = await self._delivery.proceed()
         except RequestError as fault:
             return await self._temporary(fault)
@@ -125,7 +128,7 @@ class Sender:
         session.journal.check()
         await asyncio.to_thread(session.folder.mend)  # somebody may have removed it
         await asyncio.to_thread(session.folder.check)  # or mounted something over it
-        self._look = await asyncio.to_thread(session.outbox.look, session.settings.quiet)
+        self._look, self._stuck = await asyncio.to_thread(session.outbox.look, session.settings.quiet), Stuck()
         for name, refusal in self._look.refused:
             try:
                 with atomic.held_folder(session.folder.outbox) as held:
@@ -160,7 +163,12 @@ class Sender:
                 done = await asyncio.to_thread(session.outbox.is_done, drop)
                 if done:
                     session.journal.check()
-                    claimed = await finished(session.sending.claim, drop.name)
+                    try:
+                        claimed = await finished(session.sending.claim, drop.name)
+                    except OSError as fault:
+                        if not self._stuck.takes(drop.name, fault, session.folder.outbox):
+                            raise
+                        continue
                     session.outbox.forget(drop.name)
                     if claimed is not None:
                         return Delivery(session, claimed, waited=time.monotonic() - drop.since)
@@ -169,7 +177,13 @@ class Sender:
         except OSError:
             self._look, self._pending = Look(), None  # how far it came is found by looking; its turn is kept
             raise
+        self._stuck.say(session)
         return None
+
+    @property
+    def _nothing_claimed(self) -> float:
+        """Seconds until the next look, where nothing could be claimed that was there."""
+        return min(self._look.again_in or AGAIN, AGAIN) if self._stuck.names else self._look.again_in or 0.0
 
     def _done(self, delivery: Delivery | None) -> None:
         """A file has come to its end."""
@@ -242,7 +256,7 @@ class Sender:
         if self._delivery is None:
             self._delivery = await self._claim()
         if self._delivery is None:
-            return self._look.again_in or 0.0
+            return self._nothing_claimed
         status = session.standing.status
         await self._delivery.fail(Refusal(status.value, ENDINGS[status], "send it in another session"))
         self._done(self._delivery)
@@ -251,6 +265,7 @@ class Sender:
     def _count(self) -> None:
         session = self._session
         unsent = len(self._pending or ()) + (self._delivery is not None) + self._look.waiting + len(self._look.ready)
+        unsent += len(self._stuck.names)
         if session.unsent != unsent:
             session.unsent = unsent
             session.touch()

@@ -11,8 +11,10 @@ What exists says how far a file has come; after a crash each step is simply take
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,7 @@ class Intent(msgspec.Struct, kw_only=True, omit_defaults=True):
     """On the disk before the first byte goes out. Times are Unix seconds."""
 
     version: int = 1
+    name: bytes = b""  # the file's
     sha256: str = ""
     cursor: int | None = None  # the highest known before the first POST: a witness is above it
     epoch: int = 0
@@ -70,16 +73,18 @@ class Sending:
         self._folder = folder
 
     def claim(self, name: str) -> Claimed | None:
-        """Take a file out of the outbox with one rename; None: somebody took it back first."""
+        """Take a file out of the outbox with one rename; None: somebody took it back first. OSError."""
         unique = ulid()
         home = os.path.join(self._folder.sending, unique)
         os.mkdir(home, 0o700)
         try:
             with atomic.held_folder(self._folder.outbox) as held:
                 os.rename(os.path.join(held, name), os.path.join(home, name))
-        except FileNotFoundError:
+        except OSError as fault:
             os.rmdir(home)
-            return None
+            if isinstance(fault, FileNotFoundError):
+                return None
+            raise
         return self._claimed(unique, name, Intent())
 
     def pending(self) -> list[Claimed]:
@@ -93,12 +98,23 @@ class Sending:
                     with contextlib.suppress(FileNotFoundError):  # tidied up a moment ago with its empty folder
                         os.unlink(os.path.join(self._folder.sending, unique))  # died while tidying up
             elif is_ulid(unique):  # anything else is somebody's own
-                names = os.listdir(os.path.join(self._folder.sending, unique))
-                if names:
-                    found.append(self._claimed(unique, names[0], self._intent(unique)))
+                intent = self._intent(unique)
+                if (name := os.fsdecode(intent.name) or self._oldest(unique)) and os.path.lexists(
+                    self._at(unique, name)
+                ):
+                    found.append(self._claimed(unique, name, intent))
                 else:
                     self._tidy(unique)
         return found
+
+    def _oldest(self, unique: str) -> str | None:
+        """What was put there first: the file that was claimed, whatever somebody may have laid beside it."""
+
+        def age(name: str) -> tuple[bool, int]:
+            found = os.lstat(self._at(unique, name))
+            return not stat.S_ISREG(found.st_mode), found.st_ctime_ns
+
+        return min(os.listdir(os.path.join(self._folder.sending, unique)), key=age, default=None)
 
     def read(self, claimed: Claimed, limit: int) -> bytes | None:
         """The file's bytes, at most one more than `limit`; None while someone still writes. OSError, Refusal.
@@ -114,7 +130,7 @@ class Sending:
 
     def note(self, claimed: Claimed) -> None:
         """Put the intent on the disk, and with it the claim."""
-        atomic.replace(self._intent_path(claimed.ulid), msgspec.json.encode(claimed.intent) + b"\n")
+        self._write(claimed)
         atomic.fsync_folder(os.path.dirname(self._path(claimed)))
         atomic.fsync_folder(self._folder.outbox)
 
@@ -122,7 +138,7 @@ class Sending:
         """Decide: from here on no crash can send it again. Then move it, with its note, to where it belongs."""
         if claimed.intent.outcome is None:
             claimed.intent.outcome = outcome
-            atomic.replace(self._intent_path(claimed.ulid), msgspec.json.encode(claimed.intent) + b"\n")
+            self._write(claimed)
         into = self._folder.sent if outcome.sent else self._folder.failed
         if os.path.lexists(self._path(claimed)):
             settle(self._path(claimed), into, claimed.name, outcome.note, sent=outcome.sent)
@@ -130,14 +146,25 @@ class Sending:
             atomic.fsync_folder(into)
         self._tidy(claimed.ulid)
 
+    def _write(self, claimed: Claimed) -> None:
+        claimed.intent.name = os.fsencode(claimed.name)
+        atomic.replace(self._intent_path(claimed.ulid), msgspec.json.encode(claimed.intent) + b"\n")
+
     def _tidy(self, unique: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(os.path.join(self._folder.sending, unique))
+        home = os.path.join(self._folder.sending, unique)
+        try:
+            os.rmdir(home)
+        except FileNotFoundError:
+            pass
+        except OSError as fault:
+            if fault.errno != errno.ENOTEMPTY:
+                raise
+            os.rename(home, f"{home}.stray")  # what somebody else put there is not ours to send, nor to throw away
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._intent_path(unique))
 
     def _claimed(self, unique: str, name: str, intent: Intent) -> Claimed:
-        status = os.lstat(os.path.join(self._folder.sending, unique, name))
+        status = os.lstat(self._at(unique, name))
         return Claimed(unique, name, intent, status.st_mtime)
 
     def _intent(self, unique: str) -> Intent:
@@ -154,7 +181,10 @@ class Sending:
         return os.path.join(self._folder.sending, f"{unique}.json")
 
     def _path(self, claimed: Claimed) -> str:
-        return os.path.join(self._folder.sending, claimed.ulid, claimed.name)
+        return self._at(claimed.ulid, claimed.name)
+
+    def _at(self, unique: str, name: str) -> str:
+        return os.path.join(self._folder.sending, unique, name)
 
 
 def settle(path: str, into: str, name: str, note: dict[str, Any], *, sent: bool) -> None:

@@ -581,3 +581,62 @@ def test_what_people_take_out_of_failed_is_not_counted_any_more(run):
         assert world.view()["failed"] == 0
 
     run(main)
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EPERM])
+def test_a_file_that_cannot_be_moved_waits_and_those_behind_it_go(run, monkeypatch, number):
+    async def main(world: World):
+        world.is_in()
+        await world.live(5, close=False)
+        claim, fast = world.session.sending.claim, [True]
+        tries = []
+
+        def refusing(name):
+            if name == "fast" and fast:
+                tries.append(virtual.clock())
+                raise OSError(number, os.strerror(number), name)
+            return claim(name)
+
+        monkeypatch.setattr(world.session.sending, "claim", refusing)
+        world.drop("fast", "the first")
+        await world.live(10, close=False)
+        world.drop("second", "the second")
+        await world.live(5, close=False)
+        assert world.server.texts() == ["the second"]
+        assert world.session.standing.status == "blocked"
+        assert "outbox/fast: it cannot be moved" in world.session.standing.last_error
+        assert world.session.unsent == 1
+        await world.live(200, close=False)
+        assert len(tries) < 20
+        assert "second" in world.where()
+        fast.clear()
+        await world.live(60)
+        assert world.server.texts() == ["the second", "the first"]
+        assert world.session.standing.last_error is None
+
+    run(main)
+
+
+def test_a_folder_that_lets_nothing_be_moved_keeps_the_order(run, monkeypatch):
+    async def main(world: World):
+        world.is_in()
+        await world.live(5, close=False)
+        claim, shut = world.session.sending.claim, [True]
+        real = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: not (shut and "outbox" in str(path)) and real(path, mode))
+
+        def refusing(name):
+            if shut:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+            return claim(name)
+
+        monkeypatch.setattr(world.session.sending, "claim", refusing)
+        for n in range(3):
+            world.drop(f"{n}", f"{n}")
+        await world.live(30, close=False)
+        assert world.session.standing.status == "blocked"
+        shut.clear()
+        await world.live(90)
+        assert world.server.texts() == ["0", "1", "2"]
+
+    run(main)

@@ -387,3 +387,37 @@ def test_what_somebody_else_left_among_the_claimed_files_is_passed_over(folder, 
     (Path(folder.sending) / "a folder").mkdir()
     assert [c.ulid for c in sending.pending()] == [claimed.ulid]
     assert (Path(folder.sending) / "notes").exists()
+
+
+# ---- what somebody else lays beside a claimed file
+
+
+@pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.parametrize("stray", [".c1.swp", "other.txt", "a-folder"])
+def test_what_lies_beside_a_claimed_file_stops_nothing_and_is_never_taken_for_it(folder, sending, stray, noted):
+    drop(folder)
+    claimed = sending.claim("hello.txt")
+    if noted:
+        sending.note(claimed)
+    beside = Path(folder.sending) / claimed.ulid / stray
+    beside.mkdir() if stray == "a-folder" else beside.write_text("not ours")
+    (again,) = Sending(folder).pending()
+    assert again.name == "hello.txt"
+    sending.finish(again, SENT)
+    assert places(folder)["sent"] == 1
+    assert Sending(folder).pending() == []
+    assert (Path(folder.sending) / f"{claimed.ulid}.stray" / stray).exists()
+    assert not Path(f"{folder.sending}/{claimed.ulid}.json").exists()
+
+
+def test_what_is_left_beside_a_file_that_came_to_its_end_is_not_sent_after_a_crash(folder, sending, monkeypatch):
+    drop(folder)
+    claimed = sending.claim("hello.txt")
+    sending.note(claimed)
+    (Path(folder.sending) / claimed.ulid / "other.txt").write_text("not ours")
+    with monkeypatch.context() as patch:
+        patch.setattr(Sending, "_tidy", lambda *_: (_ for _ in ()).throw(Crash()))
+        with pytest.raises(Crash):
+            sending.finish(claimed, SENT)
+    assert Sending(folder).pending() == []
+    assert places(folder)["sent"] == 1
