@@ -14,10 +14,12 @@ import fcntl
 import json
 import os
 import re
+import stat
 import time
 from typing import TYPE_CHECKING, Any
 
 from nexusd.errors import UserError
+from nexusd.local_fault import sentence
 from nexusd.spool import atomic
 
 if TYPE_CHECKING:
@@ -46,8 +48,11 @@ class ClientDir:
     # ---- sessions
 
     def is_there(self) -> bool:
-        """Whether it holds records at all: it may be on a volume that is away."""
-        return os.path.isdir(self._path("sessions"))
+        """Whether it holds records at all: it may be on a volume that is away. OSError where that cannot be seen."""
+        try:
+            return stat.S_ISDIR(os.stat(self._path("sessions")).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def sessions(self) -> list[str]:
         """The ids of all sessions known here, in the order of their names."""
@@ -94,7 +99,7 @@ class ClientDir:
         except UserError as fault:
             return str(fault)
         except OSError as fault:
-            return f"the local record of {self._named(session)} cannot be read: {fault.strerror}; {_REMEDY}"
+            return f"the local record of {self._named(session)} cannot be read: {sentence(fault, self.path)}"
         return None
 
     def save(self, session: str, **values: str | None) -> None:

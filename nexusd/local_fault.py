@@ -63,8 +63,7 @@ def _told(fault: OSError, path: str, where: str) -> tuple[str, str]:
     if number == errno.EROFS:
         return "the file system is read-only", f"mount it writable again; to see why it is so: dmesg; findmnt -T {path}"
     if number in _RIGHTS:
-        mend = f"chmod -R u+rwX {path}" if _is_ours(where) else f"chown -R {os.geteuid()} {path}"
-        return f"this account (uid {os.geteuid()}) may not use it", f"give it back: {mend}"
+        return f"this account (uid {os.geteuid()}) may not use it", f"give it back: {_given_back(path, where)}"
     if number == errno.EISDIR or (number == errno.ENOTDIR and os.path.lexists(where)):
         return (
             "it is a folder" if number == errno.EISDIR else "it is no folder",
@@ -79,6 +78,16 @@ def _told(fault: OSError, path: str, where: str) -> tuple[str, str]:
     if number == errno.ELOOP:
         return "a symbolic link stands there, which is never followed", "put the file or folder itself there"
     return fault.strerror or str(fault) or type(fault).__name__, f"look at it: ls -ld {path}; df {path}"
+
+
+def _given_back(path: str, where: str) -> str:
+    """The command that lets this account in again: at the outermost folder on the way that keeps it out."""
+    way = ""
+    for part in where.split("/")[1:-1]:
+        way += f"/{part}"
+        if os.path.lexists(way) and not os.access(way, os.X_OK):
+            return f"chmod -R u+rwX {way}" if _is_ours(way) else f"ls -ld {way} says who may"
+    return f"chmod -R u+rwX {path}" if _is_ours(where) else f"chown -R {os.geteuid()} {path}"
 
 
 def _is_ours(path: str) -> bool:

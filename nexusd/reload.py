@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nexusd import notify
 from nexusd.config.load import config_file, load
 from nexusd.errors import ConfigError
+from nexusd.local_fault import sentence
 from nexusd.spool import outbox
 
 if TYPE_CHECKING:
@@ -21,17 +22,7 @@ if TYPE_CHECKING:
     from nexusd.config.records import Config
 
 GATHER = 0.1  # seconds in which changes of the files are gathered
-AT_START = (
-    "root",
-    "client_dir",
-    "transport",
-    "proxy",
-    "ca_file",
-    "allow_insecure",
-    "metrics_file",
-    "log_level",
-    "log_format",
-)
+AT_START = ("root", "client_dir", "metrics_file", "log_level", "log_format")
 
 
 class Reloader:
@@ -109,7 +100,7 @@ class Reloader:
             self._log.warning("config.restart_needed", why=f"{', '.join(late)}: counts from the next start on")
         self._late = late
         config = replace(config, **{name: getattr(self.config, name) for name in late})
-        if config != self.config:
+        if config != self.config or self._supervisor.links.rewired(config):
             self.config = config
             await self._supervisor.apply(config)
             self._log.info("config.reloaded", sessions=len(config.sessions))
@@ -129,10 +120,17 @@ class Reloader:
         return False
 
     def _make_sure_of(self, folder: str) -> None:
-        """ConfigError: nobody removes all sessions by taking their folder away; it is a volume, or a move."""
-        if self._had_files and not os.path.isdir(folder):
-            why = f"{folder} is not there, and sessions have their files in it; bring it back, "
-            raise ConfigError([f"{why}or, to serve none of them any more: mkdir -m 700 {shlex.quote(folder)}"])
+        """ConfigError: nobody removes all sessions by taking their folder away, or the right to look into it."""
+        if not self._had_files:
+            return
+        why = f"{folder} is not there, and sessions have their files in it; bring it back, "
+        try:
+            os.scandir(folder).close()
+        except FileNotFoundError:
+            why += f"or, to serve none of them any more: mkdir -m 700 {shlex.quote(folder)}"
+            raise ConfigError([why]) from None
+        except OSError as fault:
+            raise ConfigError([sentence(fault, folder)]) from None
 
     def _has_files(self) -> bool:
         """Whether sessions have files of their own."""
@@ -142,6 +140,9 @@ class Reloader:
     def _marks(self) -> set[tuple[str, int, int]]:
         """What tells that a file was changed."""
         marks = set()
+        with contextlib.suppress(OSError):
+            found = os.stat(self.config.ca_file or "")
+            marks.add((str(self.config.ca_file), found.st_ino, found.st_mtime_ns))
         for folder in self.folders:
             with contextlib.suppress(OSError), os.scandir(folder) as entries:
                 for entry in entries:

@@ -45,18 +45,38 @@ class Root:
         UserError where the sessions' records were there and are not any more: without them nobody can tell who we are,
         nor, if the root goes too, that it is not the one.
         """
-        has_records = ClientDir(self._client_dir).is_there()
-        self._had_records = self._had_records or has_records or has_sessions(self.path)
-        if self._had_records and not has_records:
-            raise _no_records(self._client_dir)
+        missing = self._without_records()
         if not self.held:
             self.close()  # the lock's file is gone: the folder was removed, or something was mounted over it
-            recognise(self.path, self._client_dir)
-            self._lock = RootLock(self.path)
+            if missing is None:
+                recognise(self.path, self._client_dir)
+            elif not has_sessions(self.path):  # nothing says that it is a root at all
+                raise missing
+            self._lock = RootLock(self.path)  # also without the records: it says that we run, and keeps others out
             self._identity, self._remembered = _identity(layout.lock_file(self.path)), False
+        if missing is not None:
+            raise missing
         if not self._remembered:
+            self._make_sure()
             remember(self.path, self._client_dir)
             self._remembered = True
+
+    def _without_records(self) -> UserError | OSError | None:
+        """Why the sessions' records cannot be read, where there were any; None: they can."""
+        try:
+            has_records = ClientDir(self._client_dir).is_there()
+        except OSError as fault:
+            return fault
+        self._had_records = self._had_records or has_records or has_sessions(self.path)
+        return _no_records(self._client_dir) if self._had_records and not has_records else None
+
+    def _make_sure(self) -> None:
+        """NotThisRoot also where it was locked before the records could be read."""
+        try:
+            recognise(self.path, self._client_dir)
+        except NotThisRoot:
+            self.close()
+            raise
 
     def write_report(self, data: bytes) -> Exception | None:
         """Put the daemon's report below the root, or beside it where that cannot be; what was in the way, or None."""

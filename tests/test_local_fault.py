@@ -72,3 +72,13 @@ def test_what_is_ours_and_may_not_be_used_needs_other_rights_and_what_is_not_ano
 ):
     monkeypatch.setattr(os, "geteuid", lambda: os.stat(tmp_path).st_uid + owner)
     assert f"; give it back: {mend} " in sentence(fault(errno.EACCES, f"{tmp_path}/outbox/x"), str(tmp_path))
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_folder_on_the_way_that_lets_nobody_in_is_what_is_to_be_opened(tmp_path, monkeypatch, ours):
+    shut = tmp_path / "shut"
+    shut.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _: str(path) != str(shut))
+    monkeypatch.setattr(os, "geteuid", lambda: os.lstat(shut).st_uid + (not ours))
+    said = sentence(fault(errno.EACCES, f"{shut}/sessions"), f"{tmp_path}/nexus")
+    assert said.endswith(f"chmod -R u+rwX {shut}" if ours else f"ls -ld {shut} says who may")

@@ -22,11 +22,13 @@ def take_over(session: Session) -> None:
     """The name is this session's from now on; the files of the one before go to `failed/`. OSError.
 
     What was dropped after this one was added is meant for it, but only if it was added after the other: its id may
-    come back by hand, and what was dropped meanwhile was meant for the other. Until all of it is given back the state
+    come back by hand, and what was dropped meanwhile was meant for the other. In a folder that was moved here from
+    another session's place everything is for that one. Until all of it is given back the state
     is the other's, so that a death on the way leaves the place of neither behind in that of the other.
     """
     added, before = serving.pointed_at(session.client_dir, session.id), session.state.pointed_at
-    _give_back(session, added if added is not None and before is not None and added > before else None)
+    here = session.state.name in ("", session.name)
+    _give_back(session, added if here and added is not None and before is not None and added > before else None)
     serving.point(session.client_dir, session.id, session.folder.path, anew=True)
     session.journal.turn_to(session.digest)
 

@@ -127,6 +127,7 @@ class Life:
         runner, self.runner = self.runner, None
         if runner is not None:
             await (runner.abandon() if self._broken else runner.close(patience))
+            self.seq = max(self.seq, runner.session.state.seq)  # the last report has it, too
         self._on_change(self)
 
     async def _step(self) -> float | None:

@@ -112,7 +112,7 @@ class Session:
         changed = self.journal.open(self.digest, known_seq)
         if changed:
             handover.take_over(self)
-        self.state.digest, self.state.server = self.digest, self.link.server
+        self.state.name, self.state.digest, self.state.server = self.name, self.digest, self.link.server
         self.state.pointed_at = serving.pointed_at(self.client_dir, self.id)
         if changed:
             states.save(self.folder, self.state)

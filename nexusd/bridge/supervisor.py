@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     import structlog
 
-    from nexusd.config.records import Config
+    from nexusd.config.records import Config, SessionConfig
     from nexusd.secrets import Secrets
 
 SPREAD = 0.001  # seconds between the beginnings of sessions: a thousand do not all ask at once
@@ -72,18 +73,22 @@ class Supervisor:
         for name, why in config.skipped.items():
             if self.config.skipped.get(name) != why or not self.lives:
                 self._log.error("session.skipped", session=name, error=why)
+        rewired = self.links.rewired(config)
         self.config = self.links.config = config
-        wanted = {session.name: session for session in config.sessions}
+        # A session whose file is broken goes on with what was in force, as with the main file.
+        wanted = {name: life.config for name, life in self.lives.items() if name in config.skipped}
+        wanted |= {session.name: session for session in config.sessions}
+        kept = {
+            name: wanted[name] for name, life in self.lives.items() if not rewired and _same(wanted.get(name), life)
+        }
+        await asyncio.gather(*(self._remove(name) for name in self.lives.keys() - kept.keys()))
+        for link in self.links.renew() if rewired else ():
+            await link.close()
         for link in self.links:
             link.budget.set_rate(config.requests_per_minute)
-        for name, life in list(self.lives.items()):
-            new, old = wanted.get(name), life.config
-            if new is None and name in config.skipped:
-                continue  # its file is broken: what was in force stays, as with the main file
-            if new is None or (new.id, new.server) != (old.id, old.server):
-                await self._remove(name)
-            elif new != old:
-                life.apply(new)
+        for name, life in self.lives.items():
+            if kept[name] != life.config:
+                life.apply(kept[name])
             else:
                 life.retry()
         for n, session in enumerate(session for name, session in wanted.items() if name not in self.lives):
@@ -211,12 +216,10 @@ class Supervisor:
 
     def _show_blocked(self, folder: SessionFolder, error: str) -> None:
         """In session.json too, but in no root that is not ours to write to."""
-        if not self.root.held:
-            try:
+        with contextlib.suppress(OSError, UserError):
+            if not self.root.held:
                 self.root.hold()
-            except (OSError, UserError):
-                return
-        view.blocked(folder, error)
+            view.blocked(folder, error)
 
     def _stir(self) -> None:
         self.stirred = True
@@ -224,3 +227,8 @@ class Supervisor:
     async def _remove(self, name: str) -> None:
         await self.lives.pop(name).close(FINISH)
         self._log.info("session.removed", session=name)
+
+
+def _same(wanted: SessionConfig | None, life: Life) -> bool:
+    """Whether it is still the same session on the same server."""
+    return wanted is not None and (wanted.id, wanted.server) == (life.config.id, life.config.server)

@@ -50,7 +50,7 @@ def wrapped(text: str, width: int, most: int) -> list[str]:
             return [*lines, cut(line + "~~", width)]
         space = line.rfind(" ")
         kept = line[: space + 1] if space > width // 2 and char != " " else line
-        lines.append(kept.rstrip())
+        lines.append(kept.rstrip(" "))
         line = (line[len(kept) :] + char).lstrip(" ")
     return [*lines, line]
 

@@ -68,6 +68,7 @@ def run(main: Callable[[], int], program: str = "nexus") -> int:
 
     UserError: its own status. RequestError and OSError: 1. Ctrl-C: 130, a closed pipe: 141, both without a word.
     """
+    _make_sure_of_streams()
     try:
         return main()
     except KeyboardInterrupt:
@@ -79,6 +80,17 @@ def run(main: Callable[[], int], program: str = "nexus") -> int:
         return CLOSED_PIPE
     except (UserError, RequestError, OSError) as fault:
         return _failed(fault, program)
+
+
+def _make_sure_of_streams() -> None:
+    """Where a standard stream was closed, /dev/null is in its place: else the next file opened would be."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, and those below are not
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False, encoding="utf-8"))  # noqa: SIM115
 
 
 def end(status: int) -> NoReturn:

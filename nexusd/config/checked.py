@@ -15,6 +15,7 @@ from nexusd.config.keys import BY_NAME, KEYS
 from nexusd.config.place import read
 from nexusd.config.records import SessionConfig, Settings
 from nexusd.errors import UserError
+from nexusd.local_fault import sentence
 from nexusd.spool.layout import NAME, REPORT
 from nexusd.wire.address import server_url
 
@@ -58,7 +59,7 @@ class Checker:
         except RecursionError:
             self.fault(path, "is not TOML: it is nested too deeply")
         except OSError as fault:
-            self.fault(path, f"cannot be read: {fault.strerror}")
+            self.fault(sentence(fault, path))
         return {}
 
     def values(self, place: Place, given: dict[str, Any], inherited: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from nexusd.config.keys import BY_NAME
 from nexusd.config.place import config_file, sessions_folder
 from nexusd.config.records import Config, SessionConfig, Settings
 from nexusd.errors import ConfigError
+from nexusd.local_fault import sentence
 from nexusd.spool.layout import NAME
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def load(named: str | None = None, environ: Mapping[str, str] = os.environ) -> C
     checker = Checker()
     if bool(named or environ.get("NEXUSD_CONFIG")) and not os.path.exists(path):
         checker.fault(path, "there is no such file; make it, or leave the option out to use the defaults")
-    table = checker.read(path) if os.path.lexists(path) else {}
+    table = checker.read(path) if _may_be_there(path) else {}
     sessions = table.pop("sessions", {})
     top = checker.values(Place(path), table)
     checker.check_server(Place(path), top["server"], top)
@@ -58,6 +59,17 @@ def load(named: str | None = None, environ: Mapping[str, str] = os.environ) -> C
         skipped={ids.concealed(name): ids.concealed(skipped[name]) for name in sorted(skipped)},
         **{name: top[name] for name in daemon},
     )
+
+
+def _may_be_there(path: str) -> bool:
+    """Whether there is such a file, or nobody can tell: what may not be looked at is no reason for the defaults."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _tables(
@@ -89,8 +101,7 @@ def _files(
     except FileNotFoundError:
         return found, skipped
     except OSError as fault:
-        why = f"{folder}: none of its sessions is served, for it cannot be listed: {fault.strerror}"
-        return found, {os.path.basename(folder): f"{why}; run: ls -ld {shlex.quote(folder)}"}
+        return found, {os.path.basename(folder): f"none of its sessions is served: {sentence(fault, folder)}"}
     read = {}
     for entry in entries:
         checker = Checker()

@@ -34,6 +34,7 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     version: int = VERSION
     server: str = ""  # where it lives: it is not asked for anywhere else, whatever becomes of the local record
+    name: str = ""  # whose folder it is in: one that is moved to another session's place brings files for its own
     digest: str = ""  # of server and session id: another session under an old name is noticed
     pointed_at: float | None = None  # since when it has this name; by the file system's clock
     joined: bool = False  # we were in; if the local record is gone now, a hand has left the session

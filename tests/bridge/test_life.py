@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+from nexusd import root as roots
 from nexusd.bridge import life as lives
 from nexusd.bridge.poller import Poller
 from nexusd.root import Root
@@ -189,3 +190,26 @@ def test_a_fault_that_comes_again_and_again_is_met_more_and_more_rarely(house, m
     house.sleep(600)
     assert 30 < len(tried) < 100
     assert states(house) == {"chat": "blocked", "work": "blocked"}
+
+
+def test_a_root_that_cannot_even_be_looked_at_is_said_without_a_fault_of_ours(house, monkeypatch):
+    house.start()
+    house.sleep(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(roots, "_identity", lambda path: (_ for _ in ()).throw(PermissionError(13, "denied", path)))
+        house.sleep(5)
+        assert states(house) == {"chat": "blocked", "work": "blocked"}
+    house.sleep(40)
+    assert states(house) == WELL
+
+
+def test_a_session_that_is_closed_has_counted_its_lines(house):
+    house.start()
+    house.rooms["chat"].say("hello")
+    house.sleep(60)
+    life = house.supervisor.lives["chat"]
+    seq = life.last_seq
+    assert seq > 0
+    house.do(lambda: life.close(1.0))
+    assert life.runner is None
+    assert life.last_seq == seq

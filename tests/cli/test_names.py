@@ -9,6 +9,10 @@ import sys
 
 import pytest
 
+from nexusd.spool import state as states
+from nexusd.spool.layout import SessionFolder
+from nexusd.spool.state import State
+
 OLD, NEW = "5e" * 24, "6f" * 24
 
 
@@ -292,3 +296,35 @@ def test_case_185_odd_shared_files_crash_nobody(nexus, two, odd):
     assert nexus("ls").status == 0
     assert nexus("poll", NEW).status == 0
     assert nexus("doctor").json["sessions"]
+
+
+@pytest.mark.parametrize("known_by", ["its own table", "the configuration", "our state"])
+@pytest.mark.parametrize(
+    "command",
+    [["poll", "a"], ["status", "a"], ["renew", "a"], ["pair", "a"], ["send", "a", "private words", "--direct"]],
+)
+def test_a_session_without_a_record_is_asked_for_where_it_is_served_and_nowhere_else(
+    nexus, answering, relay, known_by, command
+):
+    """After a leave by hand the record of its server is gone, and the configuration still names the session."""
+    main = f'server = "{answering.url if known_by == "the configuration" else relay}"\nroot = "r"\n'
+    own = f'server = "{answering.url}"\n' if known_by == "its own table" else ""
+    configure(nexus, main=main, a=written_by_add(NEW) + own)
+    os.chmod(nexus.path(".config", "nexusd", "sessions.d", "a.toml"), 0o600)
+    if known_by == "our state":
+        folder = SessionFolder(nexus.path(".config", "nexusd", "r"), "a")
+        folder.make()
+        states.save(folder, State(server=answering.url, digest=states.digest_of(answering.url, NEW)))
+    answering.answer(201, {"id": "m", "cursor": "1", "code": "A-B-C", "messages": [], "agents": ["me"], "ok": True})
+    ran = nexus(*command, "--agent-id", "me", NEXUS_URL=relay)
+    assert answering.asked, ran
+    assert all(NEW in path + body.decode() for _, path, _, body in answering.asked)
+
+
+def test_a_session_whose_server_nobody_can_tell_is_asked_for_nowhere_but_where_one_says(nexus, answering):
+    configure(nexus, a=written_by_add(NEW))  # others may read it
+    answering.answer(200, {"agents": ["me"], "ok": True})
+    ran = nexus("status", "a", NEXUS_URL=answering.url)
+    assert (ran.status, ran.json["error"]) == (1, "bad_config")
+    assert answering.asked == []
+    assert nexus("status", "a", "--url", answering.url).status == 0

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -108,3 +111,17 @@ def test_what_stands_behind_a_yield_is_not_done_when_the_pipe_breaks(streams, mo
     with pytest.raises(BrokenPipeError):
         output.show(verb())
     assert done == []
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", [f"nexus {word}" for word in ("ls", "--help", "no-such")] + ["nexusd check"])
+def test_closed_standard_streams_are_no_fault(tmp_path, words, closed):
+    program, _, rest = words.partition(" ")
+    environ = {**os.environ, "HOME": str(tmp_path), "NEXUS_CLIENT_DIR": "", "XDG_CONFIG_HOME": ""}
+    whole = subprocess.run(
+        [sys.executable, "-m", f"nexusd.cli.{program}", rest], env=environ, capture_output=True, check=False
+    )
+    line = f"{sys.executable} -m nexusd.cli.{program} {rest} {closed}"
+    ran = subprocess.run(["/bin/sh", "-c", line], env=environ, capture_output=True, text=True, check=False)
+    assert "Traceback" not in ran.stderr
+    assert ran.returncode == whole.returncode

@@ -184,7 +184,7 @@ def test_toml_nested_beyond_reason_is_a_fault_and_no_crash(file):
 
 def test_a_file_that_cannot_be_read_is_said_so(file):
     file.mkdir()
-    assert one_fault(file) == f"{file}: cannot be read: Is a directory"
+    assert one_fault(file) == f"{file}: it is a folder; move it away: mv {file} {file}.old"
     file.rmdir()
     file.symlink_to(file.parent / "nowhere")
     assert "no such file" in faults(file)[0]
@@ -269,7 +269,8 @@ def test_a_folder_of_sessions_that_cannot_be_listed_is_none(file, monkeypatch):
     write(file.parent / "sessions.d", "a file")
     config = loading.load(str(file), {})
     assert config.sessions == ()
-    assert "cannot be listed: Not a directory" in config.skipped["sessions.d"]
+    assert "none of its sessions is served" in config.skipped["sessions.d"]
+    assert "it is no folder; move it away: mv " in config.skipped["sessions.d"]
 
 
 def test_no_path_holds_a_nul(file):

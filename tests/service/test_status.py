@@ -127,7 +127,7 @@ def test_a_configuration_replaced_by_a_folder_is_shown(pair):
     ran = alice.command("status", check=False)
     assert ran.returncode == 1
     assert "Traceback" not in ran.stderr
-    assert "cannot be read" in json.loads(ran.stdout)["config"]["rejected"][0]
+    assert "it is a folder; move it away" in json.loads(ran.stdout)["config"]["rejected"][0]
 
 
 def test_a_failed_file_is_news_for_a_day(pair):

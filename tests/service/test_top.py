@@ -15,7 +15,7 @@ import unicodedata
 from fcntl import ioctl
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nexusd.cli.columns import columns, cut, fitted, plain, wrapped
@@ -119,6 +119,7 @@ def test_what_a_peer_writes_can_only_be_letters():
 
 
 @given(st.text(), st.integers(1, 40))
+@example("00000\xa00", 2)
 def test_text_is_cut_to_columns_and_wrapped_without_losing_any(text, width):
     safe = plain(text)
     assert not {unicodedata.category(char) for char in safe} & {"Cc", "Cf", "Cs", "Zl", "Zp"}

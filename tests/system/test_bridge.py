@@ -227,6 +227,8 @@ def test_folders_are_private(pair):
     alice, _ = pair
     alice.drop("chat", "a.txt", "hello")
     alice.receipt("chat", "a.txt")
+    until(lambda: alice.places("chat") == {"a.txt": ["sent"]})
+    alice.stop()  # what comes and goes while it runs cannot be looked at
     for path in [alice.folder("chat"), *alice.folder("chat").rglob("*")]:
         if path.name != "a.txt":  # that one is the dropper's
             assert path.stat().st_mode & 0o077 == 0, path

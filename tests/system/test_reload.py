@@ -151,3 +151,49 @@ def test_an_empty_folder_says_that_no_session_is_served_any_more(pair):
     alice.add("other", "--create")
     until(lambda: "other" in report(alice)["sessions"])
     assert not events(alice, "config.rejected")
+
+
+def test_a_proxy_that_is_mended_in_the_file_is_used_without_a_restart(pair):
+    alice, bob = pair
+    alice.configure(extra='proxy = "http://127.0.0.1:1"')
+    until(lambda: alice.view("chat")["state"] == "backoff")
+    alice.drop("chat", "a.txt", "through no proxy")
+    alice.configure()
+    until(lambda: bob.texts("chat") == ["through no proxy"])
+    assert report(alice)["pid"] == alice.process.pid
+    until(lambda: alice.view("chat")["state"] == "active")
+
+
+@pytest.mark.parametrize("away", ["a file in its place", "moved"])
+def test_a_session_whose_files_cannot_be_listed_goes_on_and_status_lists_it(pair, away):
+    alice, bob = pair
+    files = alice.home / "sessions.d"
+    files.rename(alice.home / "away")
+    if away != "moved":
+        files.touch(0o600)
+    until(lambda: report(alice)["rejected"])
+    (alice.folder("chat") / "outbox" / "note~").write_text("not done yet")
+    alice.drop("chat", "a.txt", "still")
+    until(lambda: bob.texts("chat") == ["still"])
+    ran = alice.command("status", check=False)
+    seen = json.loads(ran.stdout)
+    assert [(one["session"], one["state"]) for one in seen["sessions"]] == [("chat", "active")]
+    assert seen["unserved"] == []
+    found = json.loads(alice.command("doctor", check=False).stdout)["findings"]
+    assert [one for one in found if one["level"] == "bad" and "sessions.d" in one["finding"]]
+    assert alice.command("check", check=False).returncode == 0
+
+
+def test_sessions_whose_files_are_away_at_the_start_are_missed(pair):
+    alice, _ = pair
+    alice.stop()
+    (alice.home / "sessions.d").rename(alice.home / "away")
+    alice.start()
+    ran = alice.command("status", check=False)
+    assert ran.returncode == 1
+    assert "sessions.d is not there" in str(json.loads(ran.stdout)["troubles"])
+    for command in ("doctor", "check"):
+        assert "sessions.d is not there" in alice.command(command, check=False).stderr
+    (alice.home / "away").rename(alice.home / "sessions.d")
+    until(lambda: "chat" in report(alice)["sessions"], patience=70)
+    assert alice.command("status", check=False).returncode == 0

@@ -70,9 +70,14 @@ class Desk:
         from nexusd.serving import folder  # noqa: PLC0415 - not every command asks
 
         try:
-            return folder(self.state, session)
+            found = folder(self.state, session)
         except OSError:
             return None  # what stands there is no record of ours; that is this session's fault alone
+        if found is None and session in self._names.all().values():
+            from nexusd.cli.hand.unrecorded import folder_of  # noqa: PLC0415 - rare
+
+            return folder_of(self._names, session)
+        return found
 
     def labels(self) -> dict[str, str]:
         """A name for each session that has one: the configuration's, else its first alias that still means it."""
@@ -137,14 +142,23 @@ class Desk:
         return "https://messaging.md", "default"
 
     def bound(self, session: str) -> str | None:
-        """The server that the session was found on before."""
+        """The server that the session was found on before, or is served from; ids and texts go to no other one."""
         url = self.state.server(session)
+        if url is None and session in self._names.all().values():
+            from nexusd.cli.hand.unrecorded import server_of  # noqa: PLC0415 - rare
+
+            url = server_of(session, self.state)
         return given.server(url) if url else None
 
     def server(self, session: str | None = None) -> str:
         """The server to ask, after saying which and why; a session's own outranks all but `--url`."""
         url, source = self.ambient()
-        own = self.bound(session) if session else None
+        try:
+            own = self.bound(session) if session else None
+        except UserError:
+            if source != "--url":
+                raise
+            own = None
         if own and own != url:
             if source == "--url":
                 say(f"warning: this session is bound to {own}; using {url} because of --url")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from nexusd.cli.output import say
-from nexusd.cli.service.overview import read
+from nexusd.cli.service.overview import away, read
 from nexusd.cli.service.running import config_argument
 from nexusd.cli.service.sharing import Share, shared
 from nexusd.clientdir import ClientDir
 from nexusd.config.load import load
 from nexusd.errors import ConfigError, UserError
+from nexusd.home_server import home_server
 from nexusd.spool.layout import SessionFolder
 from nexusd.wire.address import server_url
 
@@ -55,7 +57,8 @@ def check(args: Namespace) -> Verb:
         for server in sorted(set(servers.values()))
     }
     skipped = {**config.skipped, **troubles}
-    warnings = [*_warnings(config), *(f"{name} is not served: {said}" for name, said in skipped.items())]
+    warnings = [*_warnings(config), *(f"{name} is not served: {said}" for name, said in config.skipped.items())]
+    warnings += [f"{name}: {said}" for name, said in troubles.items()]
     warnings += _loads(config, shares)
     for session in sessions:
         share = shares[servers[session.name]]
@@ -81,7 +84,7 @@ def check(args: Namespace) -> Verb:
 
 def server_of(config: Config, session: SessionConfig, state: ClientDir) -> str:
     """The server that the daemon will ask: what is recorded outranks everything."""
-    return (state.server(session.id) or session.server or config.server).rstrip("/")
+    return home_server(config, session, state).rstrip("/")
 
 
 def record_trouble(config: Config, session: SessionConfig, state: ClientDir) -> str | None:
@@ -144,7 +147,9 @@ def _session_warnings(config: Config, session: SessionConfig, state: ClientDir, 
 def _warnings(config: Config) -> Iterator[str]:
     for key, path in (("root", config.root), ("client_dir", config.client_dir), ("sessions.d", config.sessions_folder)):
         yield from _open(key, path)
-    if os.path.isdir(config.sessions_folder):
+    if (missing := away(config)) is not None:
+        yield missing
+    with contextlib.suppress(OSError):  # which is said of the sessions in it
         for name in sorted(os.listdir(config.sessions_folder)):
             if not name.endswith(".toml") or name.startswith("."):
                 yield f"{os.path.join(config.sessions_folder, name)} is not read: names end in .toml; remove it"

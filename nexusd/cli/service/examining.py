@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nexusd.cli.output import say
 from nexusd.cli.service import grounds, installed
@@ -38,14 +38,16 @@ def doctor_arguments(parser: ArgumentParser) -> None:
 
 def doctor(args: Namespace) -> Verb:
     """Look at all; exit status 0 only when nothing is bad."""
-    findings = list(_daemon(args.config))
+    seen = overview(args.config)
+    rejected, findings = seen["config"]["rejected"], list(_daemon(seen))
     try:
         config = load(args.config)
     except ConfigError as fault:
-        findings += [bad("configuration", one, "nexusd check") for one in fault.faults]
+        findings += [_told("configuration", one) for one in fault.faults]
     else:
         findings.append(ok("configuration", f"{config.file or 'no file, all defaults'}; more: nexusd check"))
-        findings += [bad(f"session {name}", said, "nexusd check") for name, said in config.skipped.items()]
+        findings += [_told("configuration", one) for one in rejected if one not in config.skipped.values()]
+        findings += [_told(f"session {name}", said) for name, said in config.skipped.items()]
         findings += grounds.examine(config)
         findings += asyncio.run(_outside(config))
     findings += installed.examine()
@@ -58,19 +60,25 @@ def doctor(args: Namespace) -> Verb:
     return 1 if wrong else 0
 
 
-def _daemon(named: str | None) -> Iterator[Finding]:
+def _told(what: str, sentence: str, otherwise: str = "nexusd check") -> Finding:
+    """A sentence that says at its end what mends it, or does not."""
+    found, _, remedy = sentence.partition("; ")
+    return bad(what, found, remedy or otherwise)
+
+
+def _daemon(seen: dict[str, Any]) -> Iterator[Finding]:
     """What `nexusd status` would say of the daemon itself."""
-    seen = overview(named)
     for session in seen["sessions"] if seen["rootError"] is None and seen["daemon"]["running"] else ():
         if session["state"] == "blocked":
-            what, _, remedy = str(session["lastError"]).partition("; ")
-            yield bad(f"session {session['session']}", what, remedy or f"nexusd status {session['session']}")
+            name = session["session"]
+            yield _told(f"session {name}", str(session["lastError"]), f"nexusd status {name}")
     seen["sessions"], rejected = [], seen["config"]["rejected"]
     seen["config"]["rejected"] = []  # said by itself
     daemon, place, unserved = seen["daemon"], seen.pop("rootError"), seen.pop("unserved")
     if place is not None:
-        what, _, remedy = place.partition("; ")
-        yield bad("root", what, remedy or "nexusd init --help")
+        yield _told("root", place, "nexusd init --help")
+    if (away := seen.pop("away")) is not None:
+        yield _told("sessions", away)
     for trouble in troubles(seen):
         if daemon["running"]:
             yield bad("daemon", trouble, f"kill -{'CONT' if daemon['halted'] else '9'} {daemon['pid']}")
@@ -94,7 +102,7 @@ async def _outside(config: Config) -> list[Finding]:
     readable = [session for session in config.sessions if session.name not in troubles]
     secrets.add(*(state.key(session.id) for session in readable))
     servers = {session.name: server_of(config, session, state) for session in readable}
-    found = [bad(f"session {name}", said, "nexusd check") for name, said in troubles.items()]
+    found = [_told(f"session {name}", said) for name, said in troubles.items()]
     for url in sorted(set(servers.values()) or {config.server}):
         try:
             server_url(url, allow_insecure=config.allow_insecure)

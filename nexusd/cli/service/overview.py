@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import time
 import tomllib
 from datetime import datetime
@@ -18,7 +19,7 @@ from nexusd.config.keys import BY_NAME
 from nexusd.config.load import config_file, load
 from nexusd.errors import ConfigError, UserError
 from nexusd.local_fault import said
-from nexusd.root import recognise, second_report
+from nexusd.root import has_sessions, recognise, second_report
 from nexusd.serving import is_root_served
 from nexusd.spool import atomic, layout, rootlock
 
@@ -40,16 +41,29 @@ def overview(named: str | None) -> dict[str, Any]:
         faults = faults or [str(fault) for fault in report.get("rejected") or []]
     reported = report.get("sessions") if daemon["running"] and not daemon["stuck"] else None
     reported = reported if isinstance(reported, dict) else {}
-    names = _names(config, report, root)
+    # With a rejected configuration, the daemon knows best what is in force.
+    names = _names(None if faults and reported else config, report, root)
     return {
         "daemon": daemon,
         "config": {"file": config_file(named), "inForce": report.get("config"), "rejected": faults},
         "root": root,
         "rootError": place,
+        "away": away(config) if config is not None and place is None and not faults else None,
         "servers": report.get("servers") if daemon["running"] else {},
         "sessions": [_session(root, name, reported.get(name), report.get("at"), place) for name in names],
         "unserved": list(_unserved(root, names)) if config is not None and place is None else [],
     }
+
+
+def away(config: Config) -> str | None:
+    """What is said where no session is configured, not even a folder for their files is there, and some were served."""
+    folder = config.sessions_folder
+    if config.sessions or config.skipped or os.path.lexists(folder) or not has_sessions(config.root):
+        return None
+    return (
+        f"{folder} is not there, and {config.root} holds sessions that were served: none of them is now; "
+        f"bring it back, or, if they are done with: mkdir -p -m 700 {shlex.quote(folder)}"
+    )
 
 
 def age(written: object) -> float | None:

@@ -131,7 +131,11 @@ async def session(config: SessionConfig, state: ClientDir, transport: Transport 
     except FileNotFoundError:
         if agent is not None:
             found.append(
-                warn(what, "no key is kept: our messages count as unverified", f"nexusd remove {config.name} --leave")
+                warn(
+                    what,
+                    "no key is kept: our messages count as unverified, if the server takes them at all",
+                    "put the key's file back (a backup), or go on in a new session: nexusd add --help",
+                )
             )
     else:
         if mode & 0o077:

@@ -39,6 +39,8 @@ def _daemon(seen: dict[str, Any]) -> list[str]:
             f"nexusd (pid {pid}) is stuck: no sign of life for {span(daemon['silentFor'])}; "
             f"look at its log, then end it{f': kill -9 {pid}' if pid else ''} (nothing is lost)"
         )
+    if seen.get("away"):
+        found.append(str(seen["away"]))
     if rejected:
         kept = "the old one is in force" if daemon["running"] else "nexusd would not start"
         found.append(f"the configuration is broken, {kept}; mend it: {'; '.join(map(str, rejected))}")
