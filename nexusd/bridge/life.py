@@ -64,8 +64,10 @@ class Life:
 
     @property
     def status(self) -> Status:
-        """Its state; `blocked` while it is not open."""
-        return Status.BLOCKED if self.runner is None or self._broken else self.runner.session.shown[0]
+        """Its state; `blocked` while it cannot be opened, `joining` before that was tried and after it was closed."""
+        if self.runner is None or self._broken:
+            return Status.JOINING if self.error is None else Status.BLOCKED
+        return self.runner.session.shown[0]
 
     @property
     def last_error(self) -> str | None:

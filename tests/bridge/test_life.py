@@ -212,4 +212,4 @@ def test_a_session_that_is_closed_has_counted_its_lines(house):
     assert seq > 0
     house.do(lambda: life.close(1.0))
     assert life.runner is None
-    assert life.last_seq == seq
+    assert (life.last_seq, life.status.value, life.last_error) == (seq, "joining", None)
