@@ -91,13 +91,13 @@ class Direct:
         try:
             work.join(seconds)
         finally:
-            if work.is_alive():
+            if late := work.is_alive():
                 work.give_up()
         if work.answer is not None:
             if work.reusable:
                 self._idle.append(connection)
             return work.answer
-        if work.fault is None:
+        if late or work.fault is None:  # once given up it may still fail, for that very reason
             raise unanswered(call, "timeout", f"no whole answer within {seconds:g} s", written=work.written)
         if work.reused and isinstance(work.fault, ConnectionError | HTTPException) and work.untouched:
             raise _Closed from None

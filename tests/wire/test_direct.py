@@ -149,6 +149,19 @@ def test_the_deadline_is_for_the_whole_request(serve, before, fate):
     assert (fault.fate, reason(fault)) == (fate, "timeout" if before is None else reason(fault))
 
 
+def test_what_is_given_up_after_the_deadline_was_too_slow_however_it_ends(serve, monkeypatch):
+    """The thread may have ended before anybody looks: what it met then is our own giving up."""
+    give_up = direct._Exchange.give_up
+
+    def and_wait(work):
+        give_up(work)
+        threading.Thread.join(work, 10)
+
+    monkeypatch.setattr(direct._Exchange, "give_up", and_wait)
+    fault = fault_of(Direct(serve([None]).url, deadline=0.2), GET)
+    assert (fault.fate, reason(fault)) == (Fate.MAYBE_SENT, "timeout")
+
+
 def test_a_look_up_of_a_name_that_hangs_is_within_the_deadline(monkeypatch):
     release = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(20))
