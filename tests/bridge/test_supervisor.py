@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING
 
+import certifi
 import pytest
 
 from nexusd import by_hand
@@ -299,3 +302,32 @@ async def test_a_pause_of_the_whole_server_is_shown_in_each_of_its_sessions(hous
     supervisor.look_for_pauses()
     await asyncio.sleep(0.3)
     assert json.loads((house.root / "a" / "session.json").read_text())["state"] == "active"
+
+
+async def test_a_ca_file_that_holds_something_else_is_read_again_and_one_that_is_no_good_is_not(house):
+    ca = house.file.parent / "ca.pem"
+    shutil.copy(certifi.where(), ca)
+    common = 'ca_file = "ca.pem"'
+    supervisor = await house.apply("a", common=common)
+    link = supervisor.runners["a"].session.link
+    await house.apply("a", common=common)
+    assert supervisor.runners["a"].session.link is link
+    for broken in ("nothing of that kind", None):
+        ca.unlink() if broken is None else ca.write_text(broken)
+        await house.apply("a", common=common)
+        assert supervisor.runners["a"].session.link is link  # what was read of it stays in force
+    shutil.copy(certifi.where(), ca)
+    await house.apply("a", common=common)
+    assert supervisor.runners["a"].session.link is not link
+    assert list(supervisor.links) == [supervisor.runners["a"].session.link]
+
+
+async def test_a_session_whose_file_is_broken_is_served_on_when_servers_are_reached_in_another_way(house):
+    supervisor = await house.apply("a", "b")
+    before = supervisor.runners["b"].session.link
+    config = load(str(house.file), {})
+    kept = tuple(session for session in config.sessions if session.name == "a")
+    changed = dataclasses.replace(config, sessions=kept, skipped={"b": "broken"}, proxy="http://127.0.0.1:1")
+    await supervisor.apply(changed, start=False)
+    assert set(supervisor.runners) == {"a", "b"}
+    assert supervisor.runners["b"].session.link is supervisor.runners["a"].session.link is not before
