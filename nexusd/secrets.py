@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 import urllib.parse
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SHORTEST = 6  # characters; less would tear holes into ordinary words
+_SMALL = {ord(letter): letter.lower() for letter in string.ascii_uppercase}  # a server may write them its own way
 _RUN = re.compile(r"[A-Za-z0-9._~-]{16,}")  # what no form of escaping changes; long enough to be no ordinary word
 
 
@@ -27,7 +29,7 @@ class Secrets:
         """Know these from now on, also escaped: inside a URL, a JSON text or what a library's error quotes."""
         for value in values:
             if value and len(value) >= SHORTEST:
-                for form in _forms(value):
+                for form in {form.translate(_SMALL) for form in _forms(value)}:
                     alike = self._values.setdefault(form[:SHORTEST], [])
                     if form not in alike:
                         alike.append(form)
@@ -46,7 +48,7 @@ class Secrets:
         return "[secret]".join([*kept, text[behind:]])
 
     def _places(self, text: str) -> Iterator[tuple[int, int]]:
-        behind = 0
+        behind, text = 0, text.translate(_SMALL)
         for at in range(len(text) - SHORTEST + 1):
             if at >= behind and (alike := self._values.get(text[at : at + SHORTEST])):
                 found = next((value for value in alike if text.startswith(value, at)), None)
