@@ -40,8 +40,14 @@ def held_folder(path: str) -> Iterator[str]:
         if fault.errno not in (errno.ELOOP, errno.ENOTDIR):
             raise
         raise UserError("folder_not_ours", f"{path} is not a folder but a link or a file; move it away") from None
+    held = f"/proc/self/fd/{fd}"
     try:
-        yield f"/proc/self/fd/{fd}"
+        yield held
+    except OSError as fault:  # for people it is about the place itself
+        for name in ("filename", "filename2"):
+            if isinstance(met := getattr(fault, name), str) and met.startswith(f"{held}/"):
+                setattr(fault, name, path + met.removeprefix(held))
+        raise
     finally:
         os.close(fd)
 

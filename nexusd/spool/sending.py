@@ -200,26 +200,34 @@ def settle(path: str, into: str, name: str, note: dict[str, Any], *, sent: bool)
     suffix = layout.RECEIPT if sent else layout.ERROR
     with atomic.held_folder(into) as held:
         target = os.path.join(held, name)
-        if os.path.lexists(target):
-            aside = f"{target}.{_free_number(target)}"
+        if os.path.lexists(target) or os.path.isdir(target + suffix):
+            aside = f"{target}.{_free_number(target, suffix)}"
             with contextlib.suppress(FileNotFoundError):  # the note first: a crash in between is taken up again here
                 os.rename(target + suffix, aside + suffix)
-            os.rename(target, aside)
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(target, aside)
         atomic.replace(target + suffix, msgspec.json.encode(note) + b"\n", entry=False)
         os.rename(path, target)
         atomic.fsync_folder(held)
     atomic.fsync_folder(os.path.dirname(path))
 
 
-def _free_number(target: str) -> int:
-    """The first free number behind a name, found by doubling: the same name is dropped many times."""
+def _free_number(target: str, suffix: str) -> int:
+    """The first free number behind a name, found by doubling: the same name is dropped many times.
+
+    A note alone is none that is taken: it stepped aside in front of its file.
+    """
+
+    def taken(number: int) -> bool:
+        return os.path.lexists(f"{target}.{number}") or os.path.isdir(f"{target}.{number}{suffix}")
+
     high = 1
-    while os.path.lexists(f"{target}.{high}"):
+    while taken(high):
         high *= 2
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
-        if os.path.lexists(f"{target}.{middle}"):
+        if taken(middle):
             low = middle
         else:
             high = middle

@@ -120,3 +120,10 @@ def test_two_that_make_the_same_folder_do_not_disturb_each_other(tmp_path, monke
     monkeypatch.setattr(os, "mkdir", race)
     atomic.private_folder(path)
     assert os.path.isdir(path)
+
+
+def test_what_goes_wrong_in_a_held_folder_is_told_of_the_folder_itself(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError, match="directory") as met, atomic.held_folder(str(tmp_path)) as held:
+        os.replace(os.path.join(held, "nothing"), os.path.join(held, "a"))
+    assert (met.value.filename, met.value.filename2) == (f"{tmp_path}/nothing", f"{tmp_path}/a")

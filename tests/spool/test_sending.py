@@ -421,3 +421,19 @@ def test_what_is_left_beside_a_file_that_came_to_its_end_is_not_sent_after_a_cra
             sending.finish(claimed, SENT)
     assert Sending(folder).pending() == []
     assert places(folder)["sent"] == 1
+
+
+@pytest.mark.parametrize("sent", [True, False])
+@pytest.mark.parametrize("older", [True, False])
+def test_what_stands_in_a_notes_place_steps_aside(folder, sending, sent, older):
+    into = Path(folder.sent if sent else folder.failed)
+    note = f"hello.txt{'.receipt.json' if sent else '.error.json'}"
+    if older:
+        (into / "hello.txt").write_text("older")
+        (into / f"hello.txt.1{note.removeprefix('hello.txt')}").mkdir()
+    (into / note).mkdir()
+    drop(folder)
+    sending.finish(sending.claim("hello.txt"), SENT if sent else FAILED)
+    assert (into / "hello.txt").read_text() == "hi"
+    assert json.loads((into / note).read_text())
+    assert not older or (into / "hello.txt.2").read_text() == "older"
