@@ -57,5 +57,6 @@ async def found(session: Session, identity: str, text: str) -> None:
 
 def forget(state: State) -> None:
     """We are in: what was said of an end, or of being out, is said again at the next one."""
+    state.doubted = False
     marks = ("evicted", "unverified", *(status.value for status in ENDED))
     state.noticed = [mark for mark in state.noticed if not mark.startswith(marks)]

@@ -13,6 +13,8 @@ from nexusd.errors import Fate, RequestError, UserError
 from nexusd.local_fault import sentence
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nexusd.bridge.session import Session
     from nexusd.spool.state import State
 
@@ -42,15 +44,15 @@ async def enter(session: Session) -> None:
             return
         session.state.ttl = described.lease.ttl  # an answer to a join names only an end, by a clock that may be off
     # On the disk before the request: if the answer is lost, whoever has our name then is us.
-    await session.commit([], lambda state: _joining(state, agent))
+    await session.commit([], joining(agent))
     try:
         joined = await session.link.client.join(session.id, agent)
     except RequestError as fault:
         if fault.code == "agent_id_taken" and unanswered:
-            await _entered_without_an_answer(session, agent)
+            await entered_without_an_answer(session, agent)
             return
         if fault.fate is not Fate.MAYBE_SENT and not (fault.fate is not Fate.REFUSED and unanswered):
-            await session.commit([], lambda state: _joining(state, ""))
+            await session.commit([], joining(""))
         if fault.code == "agent_id_taken":
             await _taken(session, agent)
             return
@@ -111,7 +113,7 @@ def left_by_hand(session: Session) -> str:
     )
 
 
-async def _entered_without_an_answer(session: Session, agent: str) -> None:
+async def entered_without_an_answer(session: Session, agent: str) -> None:
     """The join that was never answered was ours: we are in, but the key went with the answer."""
     entered(session, agent, None)
     session.log.warning("session.unverified", why="the join's answer was lost, and our session key with it")
@@ -135,5 +137,26 @@ def entered(session: Session, agent: str, key: str | None) -> None:
     keep_record(session)
 
 
-def _joining(state: State, agent: str) -> None:
-    state.joining = agent
+def joining(agent: str) -> Callable[[State], None]:
+    """The change of the state: a join as this agent is under way, and may put us in; empty: none is."""
+
+    def change(state: State) -> None:
+        state.joining = agent
+
+    return change
+
+
+def doubted(state: State) -> None:
+    """The change of the state: we found that we are out, and yet our name is in it."""
+    state.doubted = True
+
+
+async def somebody_elses(session: Session) -> None:
+    """We were put out, and somebody else is in the session under our name. A person decides."""
+    await end(
+        session,
+        Event.REFUSED,
+        f"agent_id_taken: the server put us out, and somebody else is in it as {session.agent} now; nothing is sent or "
+        f"polled as somebody else: nexusd remove {session.name}, then nexusd add {session.name} with a new code and "
+        f"another --agent-id",
+    )

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 from nexusd import by_hand
 from nexusd.bridge.ending import end
-from nexusd.bridge.entry import entered, left_by_hand, recorded_agent
+from nexusd.bridge.entry import (
+    doubted,
+    entered,
+    entered_without_an_answer,
+    joining,
+    left_by_hand,
+    recorded_agent,
+    somebody_elses,
+)
 from nexusd.bridge.expiry import gone
 from nexusd.bridge.link import now
 from nexusd.bridge.states import Event
@@ -68,10 +76,8 @@ async def _come_back(session: Session, fault: RequestError, lane: Turn) -> float
             return await gone(session, f"{second.code}: {second}", lane)
         return session.standing.failing(lane, words)
     if session.agent in described.agents:
-        if fault.code == "invalid_session_key" and session.keyed_at is not None and now() - session.keyed_at < STALE:
-            return session.standing.failing(lane, words)  # it was about the key before, which another lane exchanged
-        if fault.code == "invalid_session_key" and session.sending_key is not None:
-            return await _unverified(session)
+        if fault.code == "invalid_session_key":
+            return await _key_refused(session, words, lane)
         return session.standing.failing(lane, f"{words}; but it lists us as a member: a gateway may have answered")
     # A client that leaves by hand deletes its record a moment after the server has answered: look at it again then.
     if session.out_since is None:
@@ -79,6 +85,21 @@ async def _come_back(session: Session, fault: RequestError, lane: Turn) -> float
     if (wait := GRACE - (now() - session.out_since)) > 0:
         return session.standing.failing(lane, words, Event.PUT_OUT, wait)
     return await _rejoin(session, fault, lane)
+
+
+async def _key_refused(session: Session, words: str, lane: Turn) -> float:
+    """We are listed as a member, and our key is not taken."""
+    if session.keyed_at is not None and now() - session.keyed_at < STALE:
+        return session.standing.failing(lane, words)  # it was about the key before, which another lane exchanged
+    if session.state.joining == session.agent:  # a join of ours that was never answered exchanged it
+        await entered_without_an_answer(session, session.agent)
+        return 0.0
+    if session.state.doubted:
+        await somebody_elses(session)
+        return 0.0
+    if session.sending_key is not None:
+        return await _unverified(session)
+    return session.standing.failing(lane, f"{words}; but it lists us as a member: a gateway may have answered")
 
 
 async def _hand(session: Session) -> float | None:
@@ -106,13 +127,23 @@ async def _rejoin(session: Session, fault: RequestError, lane: Turn) -> float:
         error = f"put out {REJOINS} times within an hour; trying again later"
         return session.standing.failing(lane, error, Event.PUT_OUT, again_in, told=True)
     session.log.warning("session.rejoining", code=fault.code)
+    unanswered = session.state.joining == session.agent
+    await session.commit([], joining(session.agent))
     try:
         joined = await session.link.client.join(session.id, session.agent)
     except RequestError as refusal:
         if refusal.fate is Fate.MAYBE_SENT:
             session.state.rejoined_at = [*recent, time.time()]  # it may have put us in
+        elif refusal.fate is Fate.REFUSED or not unanswered:
+            await session.commit([], joining(""))
         if refusal.fate is not Fate.REFUSED:
             return await failed(session, refusal, lane)
+        if refusal.code == "agent_id_taken":
+            if unanswered:
+                await entered_without_an_answer(session, session.agent)
+                return 0.0
+            # Somebody else's join, or a node that had not heard of ours: whether our key is taken will tell.
+            await session.commit([], doubted)
         if refusal.code == "session_full":
             text = "the server has put us out, and the session is full; nexusd goes on trying"
             await session.note_once("evicted", "evicted", text)

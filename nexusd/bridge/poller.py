@@ -211,11 +211,12 @@ class Poller:
         state.reread = again  # until it is on the disk: a full disk must not make us forget that we have to
         session.memory = sift.remembered(batch, known, whole=whole)  # before the cursor moves past it
         entries = self._gap(news) + news.entries
-        at = time.time()
+        at, verifying = time.time(), session.seen(news.own)
 
         def change(after: State) -> None:
             after.cursor, after.last, after.joined = news.cursor, news.last, session.unsaved is None
             after.echo = after.echo or bool(news.own) or None
+            verifying(after)
             if news.restarted:
                 after.epoch, after.reread, after.highest = after.epoch + 1, False, news.cursor
             elif news.cursor is not None:

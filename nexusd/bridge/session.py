@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from nexusd.clientdir import ClientDir
     from nexusd.config.records import SessionConfig, Settings
     from nexusd.secrets import Secrets
+    from nexusd.wire.batch import Message
     from nexusd.wire.budget import Turn
 
 KEY_AGAIN = 300.0  # seconds until a session key that the server did not take is shown again
@@ -154,9 +155,9 @@ class Session:
         return self._sent.keys()
 
     async def sent(self, message_id: str) -> None:
-        """The server took this message of ours. Durably where it went without a key. OSError."""
+        """The server took this message of ours. Durably where nothing else may tell in a later life. OSError."""
         self._sent[message_id] = None
-        if self.sending_key is None:
+        if self.sending_key is None or not self.state.verifies:
 
             def change(state: states.State) -> None:
                 state.unverified = [*state.unverified, message_id][-UNVERIFIED:]
@@ -164,6 +165,17 @@ class Session:
             await self.commit([], change)
         while len(self._sent) > REMEMBERED:
             del self._sent[next(iter(self._sent))]
+
+    def seen(self, own: list[Message]) -> Callable[[states.State], None]:
+        """What polls show of our messages tells whether they are known by `verified`; the change of the state."""
+        shown = [message.verified for message in own if message.id in self._sent]
+
+        def change(state: states.State) -> None:
+            if shown and not all(shown) and state.verifies:  # not any more: from now on only their ids tell
+                state.unverified = list(self._sent)[-UNVERIFIED:]
+            state.verifies = all(shown) if shown else state.verifies
+
+        return change
 
     @property
     def over(self) -> bool:

@@ -39,6 +39,7 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     pointed_at: float | None = None  # since when it has this name; by the file system's clock
     joined: bool = False  # we were in; if the local record is gone now, a hand has left the session
     joining: str = ""  # the agent id of a join that was begun and never answered: it may have put us in
+    doubted: bool = False  # we were out, and our name was taken: without our key nothing is sent or polled
     ended: Literal["", "expired", "left"] = ""  # no more requests
     asked_again: int = 0  # how often an expired session was asked for again
     seq: int = 0  # lines written to the inbox
@@ -53,6 +54,7 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     last_poll_at: float | None = None
     last_message_at: float | None = None  # either way
     quiet: float = 0.0  # seconds without a message either way in which a daemon was at work: `renew_for` counts them
+    verifies: bool = False  # polls show messages of ours as verified: then nothing else need tell that they are ours
     unverified: list[str] = []  # ids of messages of ours that went without a key: nothing else tells that they are ours
     rejoined_at: list[float] = []
     noticed: list[str] = []  # ids of notices that hold until their cause is over

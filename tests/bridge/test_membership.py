@@ -188,6 +188,74 @@ def test_who_is_in_with_a_key_that_is_not_good_goes_on_without_it(run):
     run(main)
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_who_finds_somebody_else_under_our_name_after_being_put_out_stops(run, restarted):
+    async def main(world: World):
+        world.is_in()
+        await world.live(31, close=False)
+        del world.server.members["me"]
+        join = world.server.join
+
+        async def and_another(session, agent):
+            world.server.members["me"] = "somebody-elses"
+            return await join(session, agent)
+
+        world.server.join = and_another  # between our look and our join
+        world.server.fail("poll", refusal(403, "agent_not_in_session"), refusal(403, "agent_not_in_session"))
+        await world.live(60, close=restarted)
+        world.drop("x", "private")
+        await world.live(1800, close=False)
+        assert world.server.texts() == []
+        assert world.session.standing.status == "stopped"
+        assert "somebody else is in it as me" in world.view()["lastError"]
+        polls = len(world.server.asked("poll"))
+        await world.live(1800)
+        assert len(world.server.asked("poll")) == polls
+
+    run(main)
+
+
+def test_a_node_that_had_not_heard_of_us_is_no_reason_to_stop(run):
+    """It lists us not, and the one behind it knows our name and takes our key."""
+
+    async def main(world: World):
+        world.is_in()
+        await world.live(31, close=False)
+        members = world.server.members.pop("me")
+        join = world.server.join
+
+        async def by_another_node(session, agent):
+            world.server.members["me"] = members
+            return await join(session, agent)
+
+        world.server.join = by_another_node
+        world.server.fail("poll", refusal(403, "agent_not_in_session"), refusal(403, "agent_not_in_session"))
+        await world.live(120, close=False)
+        world.drop("x")
+        await world.live(120)
+        assert world.server.texts() == ["hello"]
+        assert world.server.messages[-1]["verified"]
+        assert world.session.standing.status == "active"
+
+    run(main)
+
+
+def test_a_join_after_being_put_out_whose_answer_was_lost_was_ours(run):
+    async def main(world: World):
+        world.is_in()
+        await world.live(31, close=False)
+        del world.server.members["me"]
+        world.server.lose("join")
+        world.server.fail("poll", refusal(403, "agent_not_in_session"), refusal(403, "agent_not_in_session"))
+        world.drop("x")
+        await world.live(300)
+        assert world.server.texts() == ["hello"]
+        assert world.session.standing.status == "active"
+        assert world.session.state.joining == ""
+
+    run(main)
+
+
 def test_what_a_hand_got_by_joining_anew_is_used(run):
     async def main(world: World):
         world.is_in()

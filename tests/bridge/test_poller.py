@@ -594,3 +594,48 @@ def test_what_waits_for_its_turn_does_not_hold_up_the_end(run):
         assert virtual.clock() - began < 0.1
 
     run(main, requests_per_minute="6")
+
+
+@pytest.mark.parametrize("suddenly", [True, False])
+@pytest.mark.parametrize("verified", [None, False])
+def test_on_a_server_that_verifies_nothing_our_own_are_known_by_their_receipts_in_every_life(run, verified, suddenly):
+    async def main(world: World):
+        world.is_in()
+        say = world.server.say
+
+        def unverifying(text, agent="bob", **more):
+            cursor = say(text, agent, **more)
+            world.server.messages[-1].pop("verified")
+            if verified is not None:
+                world.server.messages[-1]["verified"] = verified
+            return cursor
+
+        world.server.say = unverifying
+        world.server.say("in")
+        for n in range(3):
+            world.drop(f"{n}", f"own {n}")
+        await world.live(60, close=False)
+        await world.die(suddenly=suddenly)
+        world.server.say("in again")
+        await world.live(60)
+        assert world.heard() == ["in", "in again"]
+        assert world.notices() == []
+
+    run(main)
+
+
+def test_a_server_that_verifies_no_more_does_not_make_our_own_somebody_elses(run):
+    async def main(world: World):
+        world.is_in()
+        world.server.say("in")
+        world.drop("a", "while it verified")
+        await world.live(60, close=False)
+        assert world.session.state.verifies
+        world.server.members["me"] = "another-key"  # as by the specification: it is taken, and not verified
+        world.drop("b", "not verified")
+        await world.live(60, close=False)
+        await world.die(suddenly=True)
+        await world.live(60)
+        assert world.heard() == ["in"]
+
+    run(main)
