@@ -23,4 +23,5 @@ async def finished(work: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         await asyncio.wait({running})
+        running.cancelled() or running.exception()  # nobody waits for it any more: it is found by who opens it anew
         raise

@@ -11,6 +11,7 @@ import msgspec
 
 from nexusd.bridge.states import Status
 from nexusd.errors import UserError
+from nexusd.local_fault import sentence
 from nexusd.spool import atomic
 from nexusd.timestamps import stamp_if_known
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from nexusd.spool.layout import SessionFolder
 
 AGE = 50.0  # seconds; the file is at most 60 s old
+AGAIN = 5.0  # seconds until it is tried again, where it could not be written
+VIEW = "view"  # beside the lanes: session.json is not as it should be
 DELAY = 0.2  # seconds in which changes are gathered into one write
 
 
@@ -52,10 +55,12 @@ class View:
     def _publish(self) -> None:
         self.cancel()
         self._timer = asyncio.get_running_loop().call_later(AGE, self._publish)  # first: whatever becomes of this one
-        self._write(None)
+        if not self._write(None):
+            self.cancel()
+            self._timer = asyncio.get_running_loop().call_later(AGAIN, self._publish)
 
-    def _write(self, status: str | None) -> None:
-        """Best effort: it is only a view, and is written again within 50 s."""
+    def _write(self, status: str | None) -> bool:
+        """Whether it could be written. It is only a view, but agents go by it: that it is an old one is said."""
         session = self._session
         with contextlib.suppress(OSError):  # what is wrong with the folder is said by who needs it
             session.count_failed()
@@ -86,8 +91,12 @@ class View:
             log = session.log.debug if self._failed else session.log.warning
             log("view.failed", error=str(fault))
             self._failed = True
-        else:
-            self._failed = False
+            if isinstance(fault, OSError):
+                session.standing.blocked(VIEW, sentence(fault, session.folder.path))
+            return False
+        self._failed = False
+        session.standing.cleared(VIEW)
+        return True
 
 
 def write(folder: SessionFolder, view: dict[str, Any]) -> None:

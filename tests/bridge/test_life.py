@@ -213,3 +213,23 @@ def test_a_session_that_is_closed_has_counted_its_lines(house):
     house.do(lambda: life.close(1.0))
     assert life.runner is None
     assert (life.last_seq, life.status.value, life.last_error) == (seq, "joining", None)
+
+
+def test_a_session_json_that_cannot_be_written_is_said_and_is_true_again_soon(house, monkeypatch):
+    """Agents go by it: an old one that says that all is well would hide what is not."""
+    house.start()
+    house.sleep(5)
+    with monkeypatch.context() as patch:
+
+        def refuse(path, data):
+            raise PermissionError(errno.EACCES, "denied", path)
+
+        patch.setattr(atomic, "replace_or_overwrite", refuse)
+        house.rooms["chat"].say("hello")
+        house.sleep(60)
+        assert states(house) == {"chat": "blocked", "work": "blocked"}
+        assert "chat/session.json" in house.supervisor.lives["chat"].last_error
+        assert [line["text"] for line in house.lines("chat")] == ["hello"]
+    house.sleep(10)
+    assert states(house) == WELL
+    assert '"active"' in (house.root / "chat" / "session.json").read_text()
