@@ -66,7 +66,11 @@ class Drop(NamedTuple):
             return "sending"
         if any(self._is_in(".nexusd", "sending", claim) for claim in claims):
             return "sending"
-        return next((place for place in ("sent", "failed") if self._is_in(place)), None)
+        ends: tuple[Place, ...] = ("sent", "failed")
+        if (found := next((place for place in ends if self._is_in(place)), None)) is not None:
+            return found
+        seen = all(os.access(os.path.join(self.folder, place), os.X_OK) for place in ends)
+        return None if seen else "sending"
 
     def cancelled(self) -> bool:
         """Whether somebody deleted the file before it came to its end, so that nothing will become of it."""
@@ -88,8 +92,8 @@ class Drop(NamedTuple):
         try:
             with open(os.path.join(self.folder, place, self.name + suffix), "rb") as file:
                 value = json.load(file)
-        except (FileNotFoundError, ValueError):
-            return None
+        except (OSError, ValueError):
+            return None  # also where it may not be read now: what is there is not known
         return value if isinstance(value, dict) else None
 
 

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from nexusd.spool import dropping
 from nexusd.spool.dropping import Drop
 
@@ -53,3 +55,24 @@ def test_case_197_a_file_on_its_way_is_never_taken_for_a_deleted_one(folder):
                 place = dropped.place()
                 assert place is not None, f"file {n} was taken for deleted"
         mover.stdin.close()
+
+
+@pytest.mark.parametrize("shut", ["sent", "failed"])
+def test_a_file_whose_end_may_not_be_looked_at_is_not_told_as_deleted_and_no_fault(folder, monkeypatch, shut):
+    dropped = dropping.drop(folder.path, "hello")
+    place = os.path.join(folder.path, shut)
+    os.rename(os.path.join(folder.outbox, dropped.name), os.path.join(place, dropped.name))
+    real, lexists, access = open, os.path.lexists, os.access
+
+    def refusing(path, *given, **more):
+        if str(path).startswith(place):
+            raise PermissionError(13, "denied", path)
+        return real(path, *given, **more)
+
+    monkeypatch.setattr("builtins.open", refusing)
+    monkeypatch.setattr(os.path, "lexists", lambda path: not path.startswith(place) and lexists(path))
+    monkeypatch.setattr(os, "access", lambda path, mode: path != place and access(path, mode))
+    assert (dropped.receipt(), dropped.error()) == (None, None)
+    assert not dropped.cancelled()
+    monkeypatch.undo()
+    assert dropped.place() == shut
