@@ -174,7 +174,7 @@ class Daemon:
         if supervisor.opened != self._opened:
             self._opened = supervisor.opened
             watcher.again()
-        if clock.due("pruned", PRUNE):
+        if clock.due("pruned", PRUNE) and supervisor.vouched_for:
             clock.done("pruned")
             self._pruning = asyncio.create_task(supervisor.prune())
         if self._metrics is not None and clock.due("measured", MEASURE):

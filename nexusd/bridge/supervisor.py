@@ -148,6 +148,11 @@ class Supervisor:
         """The sessions in which something hangs that has a bound."""
         return [name for name, runner in self.runners.items() if runner.stuck]
 
+    @property
+    def vouched_for(self) -> bool:
+        """Whether a server has said what time it is: before that, nothing is old."""
+        return any(link.client.server_time is not None for link in self.links)
+
     async def prune(self) -> None:
         """Remove what is done with and older than it is to be kept."""
         for runner in list(self.runners.values()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import shutil
 
 import pytest
@@ -233,3 +234,22 @@ def test_a_session_json_that_cannot_be_written_is_said_and_is_true_again_soon(ho
     house.sleep(10)
     assert states(house) == WELL
     assert '"active"' in (house.root / "chat" / "session.json").read_text()
+
+
+@pytest.mark.parametrize(("off", "removed"), [(0.0, 1), (40 * 86_400.0, 0), (None, 0)])
+def test_nothing_is_removed_as_old_by_a_clock_that_no_server_vouches_for(house, off, removed):
+    """By one that is off by weeks all is old, and before a first answer nobody can tell."""
+    house.tells_time = off is not None
+    house.start()
+    house.sleep(5)
+    sent = house.root / "chat" / "sent"
+    for name, age in (("old", 31 * 86_400), ("new", 60)):
+        (sent / name).write_text("")
+        (sent / f"{name}.receipt.json").write_text("{}")
+        at = house.true_time() - age
+        for path in (sent / name, sent / f"{name}.receipt.json"):
+            os.utime(path, (at, at))
+    house.jump = off or 0.0
+    house.do(house.supervisor.prune)
+    assert sorted(path.name for path in sent.glob("*.json")) == ["new.receipt.json", "old.receipt.json"][: 2 - removed]
+    assert house.supervisor.vouched_for is house.tells_time
