@@ -24,28 +24,33 @@ def said(fault: Exception, path: str) -> str:
 
 def sentence(fault: OSError, path: str) -> str:
     """The same for an error of the operating system."""
-    where, place = _place(fault, path)
+    where, place, hidden = _place(fault, path)
+    if hidden and fault.errno in (errno.EISDIR, errno.ENOTDIR):
+        return (
+            f"{where}: in its sessions a folder stands where a file belongs, or the other way; ls -lR {where}/sessions"
+        )
     if fault.errno == errno.ENOTDIR and not os.path.isdir(stands := _existing(where)):
         where = stands
     what, remedy = _told(fault, place, where)
-    if fault.errno in _GONE and place != path:
+    if fault.errno in _GONE and (hidden or place != path):
         remedy = "bring it back"  # nobody knows here whether a file or a folder belongs there
     return f"{where}: {what}; {remedy}"
 
 
-def _place(fault: OSError, path: str) -> tuple[str, str]:
-    """What a fault is about, and the place that a person is to look at.
+def _place(fault: OSError, path: str) -> tuple[str, str, bool]:
+    """What a fault is about, the place that a person is to look at, and whether that hides the rest of the way.
 
     It may be elsewhere than where it was met: below `client_dir`, whose folders of sessions bear their secret ids.
     """
     for name in (fault.filename2, fault.filename):  # of two the second is the real one, the first only stood beside it
         named = os.fsdecode(name) if isinstance(name, str | bytes) else ""
         if named.startswith(f"{path}/"):
-            return named, path
+            hidden = named.startswith(f"{path}/sessions/")
+            return path if hidden else named, path, hidden
         if named != path and os.path.isabs(named) and not named.startswith("/proc/"):
             elsewhere = named.rpartition("/sessions/")[0] or named
-            return elsewhere, elsewhere
-    return path, path
+            return elsewhere, elsewhere, elsewhere != named
+    return path, path, False
 
 
 def _existing(path: str) -> str:

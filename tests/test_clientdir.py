@@ -278,3 +278,14 @@ def test_case_185_a_folder_where_a_shared_file_should_be_is_set_aside(state, war
     assert state.aliases() == {}
     assert state.set_alias("a", SESSION)
     assert len(warned) == 1
+
+
+@pytest.mark.parametrize("name", ["agent", "key", "server"])
+def test_a_record_that_is_a_folder_is_told_without_the_id(state, name):
+    state.save(SESSION, agent="me", key="k", server="https://x.example")
+    path = os.path.join(state.path, "sessions", SESSION, name)
+    os.unlink(path)
+    os.mkdir(path)
+    said = state.trouble(SESSION)
+    assert f"{state.path}: in its sessions a folder stands" in said
+    assert SESSION not in said

@@ -82,3 +82,21 @@ def test_a_folder_on_the_way_that_lets_nobody_in_is_what_is_to_be_opened(tmp_pat
     monkeypatch.setattr(os, "geteuid", lambda: os.lstat(shut).st_uid + (not ours))
     said = sentence(fault(errno.EACCES, f"{shut}/sessions"), f"{tmp_path}/nexus")
     assert said.endswith(f"chmod -R u+rwX {shut}" if ours else f"ls -ld {shut} says who may")
+
+
+@pytest.mark.parametrize("path", ["/home/me/.config/messaging", ROOT])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENOENT, errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("below", ["", "/key", "/agent/x"])
+def test_no_id_is_named_and_nothing_is_advised_that_moves_all_records_away(path, number, below):
+    client = "/home/me/.config/messaging"
+    said = sentence(fault(number, f"{client}/sessions/{'5e' * 24}{below}"), path)
+    assert said.startswith(f"{client}: ")
+    assert "5e5e" not in said
+    assert "; mv" not in said
+    assert "mv /" not in said
+    assert "mkdir" not in said
+
+
+def test_a_folder_called_sessions_is_no_secret(tmp_path):
+    path = "/srv/sessions/a-session-with-a-long-name"
+    assert sentence(fault(errno.EROFS, f"{path}/outbox/x"), path).startswith(f"{path}/outbox/x: ")
