@@ -26,9 +26,8 @@ def sentence(fault: OSError, path: str) -> str:
     """The same for an error of the operating system."""
     where, place, hidden = _place(fault, path)
     if hidden and fault.errno in (errno.EISDIR, errno.ENOTDIR):
-        return (
-            f"{where}: in its sessions a folder stands where a file belongs, or the other way; ls -lR {where}/sessions"
-        )
+        what = "in its sessions a folder stands where a file belongs, or the other way"
+        return f"{where}: {what}; find it, and move it away: ls -lR {where}/sessions"
     if fault.errno == errno.ENOTDIR and not os.path.isdir(stands := _existing(where)):
         where = stands
     what, remedy = _told(fault, place, where)

@@ -120,4 +120,7 @@ async def _outside(config: Config) -> list[Finding]:
             found.append(warn(url, f"{len(sessions) - MOST} more sessions were not asked for", "nexusd status"))
         if transport is not None:
             await transport.close()
-    return [finding._replace(finding=secrets.removed(finding.finding)) for finding in found]
+    return [
+        finding._replace(finding=secrets.removed(finding.finding), remedy=secrets.removed(finding.remedy))
+        for finding in found
+    ]
