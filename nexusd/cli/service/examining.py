@@ -121,6 +121,6 @@ async def _outside(config: Config) -> list[Finding]:
         if transport is not None:
             await transport.close()
     return [
-        finding._replace(finding=secrets.removed(finding.finding), remedy=secrets.removed(finding.remedy))
+        finding._replace(finding=secrets.removed(finding.finding), remedy=secrets.removed(finding.remedy or "") or None)
         for finding in found
     ]
