@@ -99,9 +99,8 @@ class Sending:
                         os.unlink(os.path.join(self._folder.sending, unique))  # died while tidying up
             elif is_ulid(unique):  # anything else is somebody's own
                 intent = self._intent(unique)
-                if (name := os.fsdecode(intent.name) or self._oldest(unique)) and os.path.lexists(
-                    self._at(unique, name)
-                ):
+                name = os.fsdecode(intent.name) or self._oldest(unique)
+                if name and os.path.lexists(self._at(unique, name)):
                     found.append(self._claimed(unique, name, intent))
                 else:
                     self._tidy(unique)
@@ -159,7 +158,8 @@ class Sending:
         except OSError as fault:
             if fault.errno != errno.ENOTEMPTY:
                 raise
-            os.rename(home, f"{home}.stray")  # what somebody else put there is not ours to send, nor to throw away
+            # What somebody else put there is not ours to send, nor to throw away.
+            os.rename(home, os.path.join(self._folder.own, f"stray-{unique}"))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._intent_path(unique))
 

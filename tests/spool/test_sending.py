@@ -406,7 +406,8 @@ def test_what_lies_beside_a_claimed_file_stops_nothing_and_is_never_taken_for_it
     sending.finish(again, SENT)
     assert places(folder)["sent"] == 1
     assert Sending(folder).pending() == []
-    assert (Path(folder.sending) / f"{claimed.ulid}.stray" / stray).exists()
+    assert (Path(folder.own) / f"stray-{claimed.ulid}" / stray).exists()
+    assert os.listdir(folder.sending) == []
     assert not Path(f"{folder.sending}/{claimed.ulid}.json").exists()
 
 
