@@ -149,7 +149,8 @@ MENDS = {
     ),
     "111 a 429 is one session's": Mend(_everybody_pauses, f"{BRIDGE}/test_link.py::test_case_111_a_send"),
     "113 the join's intent": Mend(
-        _replaced("nexusd.bridge.entry", "_joining", lambda *_: None), f"{BRIDGE}/test_entry.py::test_case_113_a_join"
+        _replaced("nexusd.bridge.entry", "joining", lambda _: lambda _: None),
+        f"{BRIDGE}/test_entry.py::test_case_113_a_join",
     ),
     "118 a new connection is a hint": Mend(
         _replaced("nexusd.bridge.link:Link", "look_for_a_restart", _nothing),
