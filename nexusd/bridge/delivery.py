@@ -166,7 +166,8 @@ class Delivery:
     async def _accepted(self, sent: Sent, highest: int | None, *, as_text: bool) -> None:
         session = self._session
         await session.sent(sent.id)
-        if highest is not None and sent.cursor <= highest:
+        noticed = self.claimed.intent.epoch != session.state.epoch  # by a poll, while the request was under way
+        if highest is not None and sent.cursor <= highest and not noticed:
             session.state.highest = sent.cursor  # cursors only ever rise: the server counts anew
             session.server_restarted()
         else:
@@ -187,7 +188,7 @@ class Delivery:
         if self._looks and since < (settle if self._looks == 1 else self._pause):
             return (settle if self._looks == 1 else self._pause) - since
         settled = since >= settle
-        known = session.known()  # before the poll: what came in meanwhile need not be in it
+        known, epoch = session.known(), session.state.epoch  # before the poll: what came meanwhile need not be in it
         absent = False
         for after in (intent.cursor, None) if settled and intent.cursor is not None else (intent.cursor,):
             batch = await session.link.client.poll(session.id, session.agent, after=after)
@@ -195,7 +196,7 @@ class Delivery:
             if found := witness.find(ours, message):
                 await self._witnessed(*found)
                 return None
-            if after is None and settled and sift.restarted(batch, known):
+            if after is None and settled and epoch == session.state.epoch and sift.restarted(batch, known):
                 session.server_restarted()
                 return 0.0
             absent = after is None and witness.proves_absence(batch, known, above=intent.cursor, anchor=intent.anchor)

@@ -298,3 +298,31 @@ def test_whatever_ends_a_file_that_may_have_arrived_says_so(run, end):
         assert "may have arrived" in world.error("x")["message"]
 
     run(main)
+
+
+def test_a_restart_that_a_poll_notices_while_a_post_is_under_way_is_said_once(run):
+    async def main(world: World):
+        world.is_in()
+        for n in range(5):
+            world.server.say(f"before {n}")
+        await world.live(400, close=False)
+        send, polled = world.server.send, world.server.afters
+
+        async def slowly(*given, **more):
+            answer = await send(*given, **more)
+            begun = len(polled)
+            while None not in polled[begun:]:  # noqa: ASYNC110 - until the poller has looked back
+                await asyncio.sleep(1)
+            await asyncio.sleep(1)
+            return answer
+
+        world.server.send = slowly
+        world.server.restart()
+        world.server.say("after")
+        world.drop("x")
+        await world.live(900)
+        assert world.server.texts() == ["hello"]
+        assert world.heard()[-1] == "after"
+        assert world.notices() == ["gap"]
+
+    run(main)
