@@ -6,9 +6,11 @@ import json
 import os
 import pty
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -337,3 +339,20 @@ def test_many_at_once_corrupt_no_file(nexus, room):
     for process in running:
         process.communicate()
     assert set(json.loads(nexus.file("aliases.json"))) == {"room", *(f"name{n}" for n in range(12))}
+
+
+def test_a_direct_send_without_an_answer_says_that_it_may_have_arrived(nexus):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def lose() -> None:
+            for _ in range(2):
+                connection, _ = listener.accept()
+                connection.recv(65536)
+                connection.close()
+
+        threading.Thread(target=lose, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        ran = nexus("send", "5e" * 24, "hi", "--direct", "--agent-id", "me", "--url", url)
+    assert ran.status == 1
+    assert "may have arrived" in ran.json["message"]
+    assert "nexus poll" in ran.err

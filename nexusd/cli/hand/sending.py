@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nexusd.cli.hand import given
 from nexusd.cli.hand.desk import Desk
 from nexusd.cli.output import say
-from nexusd.errors import UserError
+from nexusd.errors import Fate, RequestError, UserError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -87,7 +87,13 @@ def _by_http(desk: Desk, args: Namespace, session: str, text: str | None, payloa
             raise UserError("json_not_supported", "this server takes no JSON payloads; leave out --strict or --json")
         say("warning: this server takes no JSON payloads; it goes as text")
         text, payload = " ".join(part for part in (text, args.json.strip()) if part), None
-    reply = desk.ask(server, calls.send(session, agent, desk.key(session, agent), text=text, payload=payload))
+    try:
+        reply = desk.ask(server, calls.send(session, agent, desk.key(session, agent), text=text, payload=payload))
+    except RequestError as fault:
+        if fault.fate is Fate.MAYBE_SENT and fault.body is None:
+            more = "it may have arrived all the same, so look with nexus poll before sending it again"
+            raise RequestError(fault.fate, fault.code, f"{fault}; {more}", status=fault.status) from fault
+        raise
     yield reply.text
     desk.adopt(session, server)
     if is_redacted(reply.raw):
@@ -97,7 +103,6 @@ def _by_http(desk: Desk, args: Namespace, session: str, text: str | None, payloa
 
 def _takes_json(desk: Desk, server: str) -> bool:
     """Whether the server takes JSON payloads: asked at most every 5 minutes; where it does not say, it does not."""
-    from nexusd.errors import RequestError  # noqa: PLC0415
     from nexusd.wire import calls  # noqa: PLC0415
     from nexusd.wire.records import Health  # noqa: PLC0415
 
