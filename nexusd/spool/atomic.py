@@ -94,7 +94,10 @@ def replace_or_overwrite(path: str, data: bytes) -> None:
             return
         if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise fault from None  # there is no old one, and that is not what is wrong
         try:
             if os.pwrite(fd, data, 0) < len(data):
                 raise

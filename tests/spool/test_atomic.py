@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -127,3 +128,12 @@ def test_what_goes_wrong_in_a_held_folder_is_told_of_the_folder_itself(tmp_path)
     with pytest.raises(OSError, match="directory") as met, atomic.held_folder(str(tmp_path)) as held:
         os.replace(os.path.join(held, "nothing"), os.path.join(held, "a"))
     assert (met.value.filename, met.value.filename2) == (f"{tmp_path}/nothing", f"{tmp_path}/a")
+
+
+def test_on_a_full_disk_a_view_that_was_never_there_is_a_full_disk_and_no_absence(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "full", str(tmp_path / "view"))
+
+    monkeypatch.setattr(atomic, "replace", full)
+    with pytest.raises(OSError, match="full"):
+        atomic.replace_or_overwrite(str(tmp_path / "view"), b"{}")
