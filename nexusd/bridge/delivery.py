@@ -165,7 +165,7 @@ class Delivery:
 
     async def _accepted(self, sent: Sent, highest: int | None, *, as_text: bool) -> None:
         session = self._session
-        await session.sent(sent.id)
+        await session.own.accepted(sent.id)
         noticed = self.claimed.intent.epoch != session.state.epoch  # by a poll, while the request was under way
         if highest is not None and sent.cursor <= highest and not noticed:
             session.state.highest = sent.cursor  # cursors only ever rise: the server counts anew
@@ -220,7 +220,7 @@ class Delivery:
         session = self._session
         session.log.info("outbox.found", file=self.claimed.name, cursor=message.cursor)
         if message.id is not None:
-            await session.sent(message.id)
+            await session.own.accepted(message.id)
         session.state.highest = max(message.cursor or 0, session.state.highest or 0)
         note = receipt(self.claimed, self._sha256, message.id, message.cursor, message.expires_at, "echo")
         as_text = self._message is not None and self._message.payload is not None and "json" not in message.fields

@@ -211,7 +211,7 @@ class Poller:
         state.reread = again  # until it is on the disk: a full disk must not make us forget that we have to
         session.memory = sift.remembered(batch, known, whole=whole)  # before the cursor moves past it
         entries = self._gap(news) + news.entries
-        at, verifying = time.time(), session.seen(news.own)
+        at, verifying = time.time(), session.own.shown(news.own)
 
         def change(after: State) -> None:
             after.cursor, after.last, after.joined = news.cursor, news.last, session.unsaved is None

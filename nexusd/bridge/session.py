@@ -16,6 +16,7 @@ from nexusd.bridge.journal import Journal
 from nexusd.bridge.lifetime import Lifetime
 from nexusd.bridge.link import now
 from nexusd.bridge.listener import Listener
+from nexusd.bridge.own import Own
 from nexusd.bridge.sift import Known
 from nexusd.bridge.standing import Standing
 from nexusd.bridge.states import Status
@@ -36,14 +37,11 @@ if TYPE_CHECKING:
     from nexusd.clientdir import ClientDir
     from nexusd.config.records import SessionConfig, Settings
     from nexusd.secrets import Secrets
-    from nexusd.wire.batch import Message
     from nexusd.wire.budget import Turn
 
 KEY_AGAIN = 300.0  # seconds until a session key that the server did not take is shown again
-UNVERIFIED = 1_000  # of those that nothing else tells of, over lives
 WORTH_SAYING = 5.0  # seconds of a pause of the whole server
 SETTLED = 10**9  # nanoseconds after which a folder's time is no other change's too
-REMEMBERED = 10_000  # ids of messages of ours that are remembered
 
 
 class Session:
@@ -83,7 +81,7 @@ class Session:
         self.opened_at = now()  # this life's beginning
         self._quiet_from = self.opened_at  # `state.quiet` holds what was before
         self.memory: AbstractSet[int] | None = None  # traces of what the server shows up to our cursor
-        self._sent: dict[str, None] = {}  # ids of messages that are certainly ours, oldest first
+        self.own = Own(self)
         self.lifetime = Lifetime(self.journal, link)
         self.asked_again_at = self.opened_at  # when an expired session is asked for, by link.now()
         self.asked_in_this_life = False
@@ -128,7 +126,7 @@ class Session:
             self.standing.status = Status(self.state.ended)
         self.lifetime.recall()
         self.lifetime.heed_hand(self.client_dir, self.id)
-        self._sent |= dict.fromkeys(self.state.unverified)
+        self.own.recall()
         self.count_failed()
 
     def is_now(self, agent: str, key: str | None) -> None:
@@ -148,34 +146,6 @@ class Session:
     def refuse_key(self) -> None:
         """The server does not take our key: go on without it, and show it again later."""
         self._key_refused_at = now()
-
-    @property
-    def sent_ids(self) -> AbstractSet[str]:
-        """Ids of messages that are certainly ours: a receipt of this life has them."""
-        return self._sent.keys()
-
-    async def sent(self, message_id: str) -> None:
-        """The server took this message of ours. Durably where nothing else may tell in a later life. OSError."""
-        self._sent[message_id] = None
-        if self.sending_key is None or not self.state.verifies:
-
-            def change(state: states.State) -> None:
-                state.unverified = [*state.unverified, message_id][-UNVERIFIED:]
-
-            await self.commit([], change)
-        while len(self._sent) > REMEMBERED:
-            del self._sent[next(iter(self._sent))]
-
-    def seen(self, own: list[Message]) -> Callable[[states.State], None]:
-        """What polls show of our messages tells whether they are known by `verified`; the change of the state."""
-        shown = [message.verified for message in own if message.id in self._sent]
-
-        def change(state: states.State) -> None:
-            if shown and not all(shown) and state.verifies:  # not any more: from now on only their ids tell
-                state.unverified = list(self._sent)[-UNVERIFIED:]
-            state.verifies = all(shown) if shown else state.verifies
-
-        return change
 
     @property
     def over(self) -> bool:
@@ -238,7 +208,7 @@ class Session:
             inbox=lambda: recent()[0],
             agent=self.agent,
             keyed=self.sending_key is not None,
-            sent=self.sent_ids,
+            sent=self.own.ids,
             greeted=self.state.cursor is not None or self.state.epoch > 0,
             keep_own=self.settings.inbox_own,
             memory=self.memory,
