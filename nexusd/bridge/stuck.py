@@ -21,8 +21,9 @@ class Stuck:
         self.names: list[str] = []
 
     def takes(self, name: str, fault: OSError, outbox: str) -> bool:
-        """Whether it is this file that cannot be moved, and not the folder that lets nothing be moved out of it."""
-        if fault.errno not in _ONE_FILES or not os.access(outbox, os.W_OK | os.X_OK):
+        """Whether it is this file that cannot be moved: not a folder that lets nothing out of it, or be made in it."""
+        moving = fault.filename2 is not None
+        if not moving or fault.errno not in _ONE_FILES or not os.access(outbox, os.W_OK | os.X_OK):
             return False
         self.names.append(name)
         return True

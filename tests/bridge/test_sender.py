@@ -594,7 +594,7 @@ def test_a_file_that_cannot_be_moved_waits_and_those_behind_it_go(run, monkeypat
         def refusing(name):
             if name == "fast" and fast:
                 tries.append(virtual.clock())
-                raise OSError(number, os.strerror(number), name)
+                raise OSError(number, os.strerror(number), name, None, "sending/x/fast")
             return claim(name)
 
         monkeypatch.setattr(world.session.sending, "claim", refusing)
@@ -627,7 +627,7 @@ def test_a_folder_that_lets_nothing_be_moved_keeps_the_order(run, monkeypatch):
 
         def refusing(name):
             if shut:
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name, None, "sending/x/y")
             return claim(name)
 
         monkeypatch.setattr(world.session.sending, "claim", refusing)
@@ -638,5 +638,23 @@ def test_a_folder_that_lets_nothing_be_moved_keeps_the_order(run, monkeypatch):
         shut.clear()
         await world.live(90)
         assert world.server.texts() == ["0", "1", "2"]
+
+    run(main)
+
+
+def test_a_place_for_claimed_files_that_cannot_be_used_is_no_fault_of_the_files(run, monkeypatch):
+    async def main(world: World):
+        world.is_in()
+        await world.live(5, close=False)
+        place = f"{world.session.folder.sending}/x"
+
+        def refusing(_):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
+
+        monkeypatch.setattr(world.session.sending, "claim", refusing)
+        world.drop("x")
+        await world.live(10, close=False)
+        assert world.session.standing.last_error.startswith(f"{place}: ")
+        monkeypatch.undo()
 
     run(main)
