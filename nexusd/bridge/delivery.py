@@ -166,8 +166,9 @@ class Delivery:
     async def _accepted(self, sent: Sent, highest: int | None, *, as_text: bool) -> None:
         session = self._session
         await session.own.accepted(sent.id)
-        noticed = self.claimed.intent.epoch != session.state.epoch  # by a poll, while the request was under way
-        if highest is not None and sent.cursor <= highest and not noticed:
+        if self.claimed.intent.epoch != session.state.epoch:
+            pass  # a poll noticed a restart while this was under way: nobody knows in which life the cursor counts
+        elif highest is not None and sent.cursor <= highest:
             session.state.highest = sent.cursor  # cursors only ever rise: the server counts anew
             session.server_restarted()
         else:

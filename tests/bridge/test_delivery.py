@@ -300,7 +300,8 @@ def test_whatever_ends_a_file_that_may_have_arrived_says_so(run, end):
     run(main)
 
 
-def test_a_restart_that_a_poll_notices_while_a_post_is_under_way_is_said_once(run):
+@pytest.mark.parametrize("landed", ["after the restart", "before it"])
+def test_a_restart_that_a_poll_notices_while_a_post_is_under_way_is_said_once(run, landed):
     async def main(world: World):
         world.is_in()
         for n in range(5):
@@ -309,7 +310,14 @@ def test_a_restart_that_a_poll_notices_while_a_post_is_under_way_is_said_once(ru
         send, polled = world.server.send, world.server.afters
 
         async def slowly(*given, **more):
+            if landed == "after the restart":
+                world.server.restart()
+                world.server.say("after")
             answer = await send(*given, **more)
+            if landed == "before it":
+                world.server.restart()
+                world.server.say("after")
+            world.server.send = send
             begun = len(polled)
             while None not in polled[begun:]:  # noqa: ASYNC110 - until the poller has looked back
                 await asyncio.sleep(1)
@@ -317,11 +325,11 @@ def test_a_restart_that_a_poll_notices_while_a_post_is_under_way_is_said_once(ru
             return answer
 
         world.server.send = slowly
-        world.server.restart()
-        world.server.say("after")
         world.drop("x")
+        await world.live(900, close=False)
+        world.drop("y", "the next")  # its cursor is a low one, and not lower than any of this life
         await world.live(900)
-        assert world.server.texts() == ["hello"]
+        assert world.server.texts()[-1] == "the next"
         assert world.heard()[-1] == "after"
         assert world.notices() == ["gap"]
 
